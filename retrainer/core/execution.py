@@ -1,0 +1,101 @@
+"""A retraining in flight: its name, its attempt, and how it ended."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from retrainer.core.window import Batch
+
+
+class TriggerKind(StrEnum):
+    """What can ask for a retraining."""
+
+    DRIFT = "drift"
+    PERFORMANCE = "performance"
+    VOLUME = "volume"
+    SCHEDULE = "schedule"
+    ALARM = "alarm"
+    MANUAL = "manual"
+
+
+LEVELS = frozenset({TriggerKind.DRIFT, TriggerKind.PERFORMANCE, TriggerKind.VOLUME})
+"""Triggers that are read off the current window and so can be measured again; the others are edges."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """A trigger that was met: which, when first, and the values against their thresholds in one phrase."""
+
+    kind: TriggerKind
+    name: str
+    why: str
+    at: datetime
+
+
+class Status(StrEnum):
+    """Step Functions' own words, and PLANNED for a decision whose StartExecution has not been accepted yet."""
+
+    PLANNED = "PLANNED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    ABORTED = "ABORTED"
+
+
+class Verdict(StrEnum):
+    """What became of the challenger of a succeeded execution."""
+
+    PROMOTED = "promoted"
+    REFUSED = "refused"
+    REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The output of a succeeded execution; `metrics` are the challenger's on the holdout."""
+
+    verdict: Verdict
+    why: str
+    model_package_arn: str | None = None
+    metric: str | None = None
+    challenger: float | None = None
+    champion: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A person is asked. The task token is a secret: it is stored, never shown."""
+
+    task_token: str = field(repr=False)
+    model_package_arn: str | None
+    requested_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One retraining, from the decision to its end. `batches` is what its manifest lists."""
+
+    name: str
+    generation: int
+    attempt: int
+    decision: str
+    status: Status
+    planned_at: datetime
+    triggers: tuple[Met, ...]
+    batches: tuple[Batch, ...]
+    arn: str | None = None
+    approval: Approval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Champion:
+    """The model in production: the generation that made it, and its metrics on the holdout when it was promoted."""
+
+    generation: int
+    execution: str
+    model_package_arn: str | None
+    promoted_at: datetime
+    metrics: dict[str, float]

@@ -1,0 +1,63 @@
+"""The batches of data a model has received: which are new, which were tried, which the champion has learned from."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One S3 object of data, named by what S3 says of it.
+
+    `rows` is None until the evidence worker has read the object. `tried` means that a finished execution was
+    trained on it and its model was not promoted.
+    """
+
+    bucket: str
+    key: str
+    version: str
+    size_bytes: int
+    rows: int | None = None
+    tried: bool = False
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A batch that cannot be used, and the reason in one sentence."""
+
+    bucket: str
+    key: str
+    version: str
+    why: str
+
+
+def add(window: Sequence[Batch], batch: Batch, *, newest: int) -> tuple[Batch, ...]:
+    """The window with `batch` at its end; an overwritten object replaces its older version. Keeps `newest` batches."""
+    others = tuple(b for b in window if (b.bucket, b.key) != (batch.bucket, batch.key))
+    return (*others, batch)[-newest:]
+
+
+def without(window: Sequence[Batch], gone: Iterable[Batch | Refusal]) -> tuple[Batch, ...]:
+    """The window less the batches named (the same bucket, key and version)."""
+    names = {(g.bucket, g.key, g.version) for g in gone}
+    return tuple(b for b in window if (b.bucket, b.key, b.version) not in names)
+
+
+def counted(window: Sequence[Batch], measured: Iterable[Batch]) -> tuple[Batch, ...]:
+    """The window with the row counts that were measured."""
+    rows = {(m.bucket, m.key, m.version): m.rows for m in measured}
+    return tuple(replace(b, rows=rows.get((b.bucket, b.key, b.version), b.rows)) for b in window)
+
+
+def tried(window: Sequence[Batch], used: Iterable[Batch]) -> tuple[Batch, ...]:
+    """The window with the batches in `used` marked as tried."""
+    names = {(u.bucket, u.key, u.version) for u in used}
+    return tuple(replace(b, tried=b.tried or (b.bucket, b.key, b.version) in names) for b in window)
+
+
+def untried_rows(window: Iterable[Batch]) -> int:
+    """Rows no finished execution has been trained on; a batch not yet read counts as 0."""
+    return sum(b.rows or 0 for b in window if not b.tried)

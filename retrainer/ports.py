@@ -1,0 +1,260 @@
+"""The edges of the loop: what it needs of the outside world, as narrow as it needs it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+from retrainer.core.decide import Decision
+from retrainer.core.effects import AnswerApproval, Effect, MeasureEvidence, PublishReport, StartExecution
+from retrainer.core.events import Event, ExecutionEnded
+from retrainer.core.evidence import Evidence
+from retrainer.core.policy import Policy
+from retrainer.core.state import ModelState
+
+
+class TransientError(Exception):
+    """It may work later: tried again with backoff, and nothing is lost meanwhile."""
+
+
+class PermanentError(Exception):
+    """It will not work however often it is tried: becomes EffectFailed and is decided upon."""
+
+
+class ConfigError(Exception):
+    """Somebody has to mend a file or a setting; the message names the place and what to write instead."""
+
+
+class Clock(Protocol):
+    """The time, UTC and aware."""
+
+    def now(self) -> datetime: ...
+
+
+# --- intake ---
+
+
+class Verdict(StrEnum):
+    """What parsing made of a message."""
+
+    EVENT = "event"
+    WAKE = "wake"
+    IGNORED = "ignored"
+    MALFORMED = "malformed"
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """A message's meaning.
+
+    EVENT: `events`, each with the model it concerns, or None for every model whose policy watches it.
+    WAKE: it says that executions have moved, so the observer looks sooner.
+    IGNORED: well formed, but nothing of ours (`kind` says what). MALFORMED and FOREIGN: `why` says what is wrong.
+    """
+
+    verdict: Verdict
+    kind: str
+    events: tuple[tuple[str | None, Event], ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One received message; `receipt` acknowledges it, `body` is as it came, hostile until parsed."""
+
+    id: str
+    body: str
+    receipt: str = field(repr=False)
+    queue: str
+    received_at: datetime
+    sent_at: datetime | None = None
+
+
+class Inbox(Protocol):
+    """A queue with at-least-once delivery."""
+
+    async def receive(self) -> Sequence[Message]:
+        """Up to ten messages, after at most one long poll. Raises TransientError."""
+        ...
+
+    async def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Delete them; those that fail are delivered again, which is harmless."""
+        ...
+
+    async def refuse(self, message: Message, why: str) -> None:
+        """Put a copy with the reason on the dead-letter queue, then acknowledge. Raises TransientError."""
+        ...
+
+    async def release(self, messages: Sequence[Message]) -> None:
+        """Make them visible again at once."""
+        ...
+
+
+class Parser(Protocol):
+    """Bytes in, meaning out; never raises on what a stranger may have written."""
+
+    def parse(self, body: str) -> Parsed: ...
+
+
+# --- the ledger ---
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One decision to be committed: the event that caused it, what was decided, and on which version of the state.
+
+    `completes` names the effect whose answer the event is; it is marked done in the same transaction.
+    """
+
+    model: str
+    event: Event
+    now: datetime
+    decision: Decision
+    policy_hash: str
+    state_before: ModelState
+    completes: str | None = None
+
+
+class Committed(StrEnum):
+    """What became of an entry. CONFLICT: another replica was first; reload the state and decide again."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """An effect of the outbox, leased to this replica; `tries` counts this one."""
+
+    model: str
+    effect: Effect
+    decision: str
+    tries: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """A decision as the ledger tells it. Texts are canonical JSON; a task token is left out."""
+
+    id: str
+    model: str
+    at: datetime
+    event_kind: str
+    event_identity: str
+    event: str
+    reason: str
+    detail: str
+    policy_hash: str
+    state_hash_before: str
+    state_hash_after: str
+    effects: tuple[tuple[str, str, str], ...]
+    """(key, kind, status) of each effect; status is owed, done or failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """A message that could not be parsed, or was not for us."""
+
+    message_id: str
+    queue: str
+    received_at: datetime
+    why: str
+    body: str
+
+
+class Ledger(Protocol):
+    """The durable truth. Every method is one transaction; TransientError when it cannot be had now."""
+
+    async def state(self, model: str) -> ModelState:
+        """The model's state; a model never seen has version 0."""
+        ...
+
+    async def known(self, model: str, identity: str) -> bool:
+        """Whether the event was committed for this model."""
+        ...
+
+    async def commit(self, entry: Entry) -> Committed:
+        """State, decision, event and effects, or nothing; returns once it is on disk."""
+        ...
+
+    async def owed(self, now: datetime, *, limit: int, lease_seconds: float) -> Sequence[Owed]:
+        """Lease effects that are due; nobody else gets them until the lease ends."""
+        ...
+
+    async def postpone(self, effect: str, until: datetime, why: str) -> None:
+        """Give the lease back; the effect is due again at `until`."""
+        ...
+
+    async def active(self) -> Mapping[str, ModelState]:
+        """Models with an execution planned or running, or a moment to be woken at."""
+        ...
+
+    async def fire(self, model: str, schedule: str, seen_until: datetime) -> datetime | None:
+        """Move a schedule's cursor to `seen_until`; returns where it stood, None the first time."""
+        ...
+
+    async def quarantine(self, message: Quarantined) -> None:
+        """Keep a message that was refused; the same message twice is kept once."""
+        ...
+
+    async def decisions(self, model: str | None, *, limit: int) -> Sequence[Recorded]:
+        """The newest decisions first."""
+        ...
+
+    async def decision(self, name: str) -> Recorded | None:
+        """One decision, by its id, its event's identity, or the name of its execution."""
+        ...
+
+    async def counts(self) -> Mapping[str, int]:
+        """How many rows each table holds, and `effects_owed`."""
+        ...
+
+
+# --- doing ---
+
+
+class Engine(Protocol):
+    """Step Functions."""
+
+    async def start(self, effect: StartExecution) -> tuple[str, bool]:
+        """Store the manifest and start; returns (execution ARN, adopted). Doing it twice starts it once.
+
+        Raises TransientError, or PermanentError when the name is taken by another input or the request is refused.
+        """
+        ...
+
+    async def answer(self, effect: AnswerApproval) -> None:
+        """Answer a task token. Raises TransientError, or PermanentError when the execution no longer waits."""
+        ...
+
+    async def ended(self, arn: str) -> ExecutionEnded | None:
+        """How the execution ended, or None while it runs. Raises TransientError."""
+        ...
+
+
+class Analyst(Protocol):
+    """The evidence worker: a process of its own, with a deadline; a lost one costs one try."""
+
+    async def measure(self, effect: MeasureEvidence, policy: Policy) -> Evidence:
+        """Raises TransientError (worker lost, S3 away) or PermanentError (no answer can be had)."""
+        ...
+
+    async def publish(self, effect: PublishReport, policy: Policy) -> None:
+        """Store the report. Raises as `measure`."""
+        ...
+
+
+class Telemetry(Protocol):
+    """Told of everything, once, for logs and metrics; never raises."""
+
+    def received(self, queue: str, kind: str, verdict: Verdict, why: str) -> None: ...
+
+    def decided(self, entry: Entry, committed: Committed, took_seconds: float) -> None: ...
+
+    def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None: ...
+
+    def failed(self, what: str, error: BaseException) -> None: ...
