@@ -1,0 +1,185 @@
+"""The SageMaker container contract: paths, hyperparameters, the failure file, exit codes, the stop signal.
+
+Source: FACTS of the project and AWS "Use your own training algorithms" / "inference code". Everything lies under
+``SAGEMAKER_BASE_DIR`` (the name of the sagemaker-training toolkit; /opt/ml where it is not set).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+FAILURE_CHARACTERS = 1024  # SageMaker shows no more of /opt/ml/output/failure
+
+Parameters = TypeVar("Parameters")
+
+
+class TrainerError(Exception):
+    """Ends the job with a failure file; ``kind`` is the word on its first line."""
+
+    kind = "bug"
+    exit_code = 1
+
+
+class DataError(TrainerError):
+    """The input cannot be used: yours to fix, a retry brings the same."""
+
+    kind = "data"
+    exit_code = 2
+
+
+class HyperparameterError(DataError):
+    """A hyperparameter is unknown or cannot be read."""
+
+
+class ArtefactError(DataError):
+    """A model directory or archive is refused."""
+
+
+class DivergedError(TrainerError):
+    """The loss is not a number any more, or has exploded."""
+
+    kind = "diverged"
+    exit_code = 3
+
+
+class OutOfMemoryError(TrainerError):
+    """More memory was asked for than there is: a larger instance, or a smaller batch, helps."""
+
+    kind = "memory"
+    exit_code = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where the container reads and writes."""
+
+    base: Path
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Paths:
+        return cls(Path(environment.get("SAGEMAKER_BASE_DIR") or "/opt/ml"))
+
+    @property
+    def hyperparameters(self) -> Path:
+        return self.base / "input" / "config" / "hyperparameters.json"
+
+    def channel(self, name: str) -> Path:
+        return self.base / "input" / "data" / name
+
+    @property
+    def model(self) -> Path:
+        return self.base / "model"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.base / "checkpoints"
+
+    @property
+    def failure(self) -> Path:
+        return self.base / "output" / "failure"
+
+    def processing_input(self, name: str) -> Path:
+        return self.base / "processing" / "input" / name
+
+    @property
+    def evaluation(self) -> Path:
+        return self.base / "processing" / "evaluation" / "evaluation.json"
+
+
+def read_hyperparameters(file: Path) -> dict[str, str]:
+    """The strings SageMaker wrote; an absent file means all defaults."""
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise HyperparameterError(f"{file}: not JSON: {error}") from error
+    if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
+        raise HyperparameterError(f'{file}: give an object of strings, such as {{"model": "sasrec", "epochs": "8"}}')
+    return {str(name): value for name, value in raw.items()}
+
+
+def parse_hyperparameters(kind: type[Parameters], raw: Mapping[str, str]) -> Parameters:
+    """``raw`` as the frozen dataclass ``kind``; its fields carry ``metadata`` ``low``, ``high`` or ``choices``.
+
+    Names that begin with ``sagemaker_`` or ``_tuning`` are SageMaker's own and are passed over.
+    """
+    known = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for name, text in raw.items():
+        if name.startswith(("sagemaker_", "_tuning")):
+            continue
+        if name not in known:
+            raise HyperparameterError(f"hyperparameter '{name}' is unknown; give one of {', '.join(sorted(known))}")
+        values[name] = _parse_value(name, text, hints[name], known[name].metadata)
+    return kind(**values)
+
+
+def setting(default: Any, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with its limits; both ends belong to the interval."""
+    return field(default=default, metadata={"low": low, "high": high, "choices": choices})
+
+
+def _parse_value(name: str, text: str, kind: Any, limits: Mapping[str, Any] | types.MappingProxyType[Any, Any]) -> Any:
+    low, high, choices = limits.get("low"), limits.get("high"), limits.get("choices", ())
+    if choices and text not in choices:
+        raise HyperparameterError(f"hyperparameter '{name}' is '{text}'; give one of {', '.join(choices)}")
+    if kind is str:
+        return text
+    words = {int: "a whole number", float: "a number"}[kind]
+    span = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
+    complaint = HyperparameterError(f"hyperparameter '{name}' is '{text}'; give {words}{span}")
+    try:
+        value = kind(text)
+    except ValueError:
+        raise complaint from None
+    if value != value or (low is not None and value < low) or (high is not None and value > high):
+        raise complaint
+    return value
+
+
+def write_failure(paths: Paths, error: BaseException) -> int:
+    """Writes the failure file (class on its first line, then what happened) and returns the exit code."""
+    kind, code, text = classify(error)
+    paths.failure.parent.mkdir(parents=True, exist_ok=True)
+    paths.failure.write_text(f"{kind}\n{text}"[:FAILURE_CHARACTERS], encoding="utf-8")
+    return code
+
+
+def classify(error: BaseException) -> tuple[str, int, str]:
+    """``(kind, exit code, message)``; torch's out-of-memory error is known by name, so torch is not imported here."""
+    if isinstance(error, TrainerError):
+        return error.kind, error.exit_code, str(error)
+    named = type(error).__name__ == "OutOfMemoryError"
+    if named or isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        advice = "give a larger instance, or a smaller batch_windows, window or dimension"
+        return OutOfMemoryError.kind, OutOfMemoryError.exit_code, f"out of memory ({error}); {advice}"
+    return TrainerError.kind, TrainerError.exit_code, f"{type(error).__name__}: {error}"
+
+
+class StopRequest:
+    """Remembers a SIGTERM; the train loop asks between two steps and leaves with a checkpoint.
+
+    SageMaker sends SIGTERM 120 s before SIGKILL, on StopTrainingJob and on a spot interruption.
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+
+    def install(self) -> None:
+        signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, _number: int, _frame: types.FrameType | None) -> None:
+        self.received = True
+
+    def __bool__(self) -> bool:
+        return self.received
