@@ -1,0 +1,149 @@
+"""The ledger's tables. The database itself forbids the worst: see the unique keys of `executions`."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+
+SCHEMA_VERSION = 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A moment as whole microseconds since 1970 UTC: exact, sorts, and the same number in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + value * _MICROSECOND
+
+
+def _number() -> Column[int]:
+    """The order in which rows were written."""
+    return Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+metadata = MetaData()
+
+schema_version = Table("schema_version", metadata, Column("version", Integer, nullable=False))
+
+events = Table(
+    "events",
+    metadata,
+    # The identity leads: the same fact may concern several models, and is looked for across them.
+    Column("identity", String, primary_key=True),
+    Column("model", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("recorded_at", Moment, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+model_state = Table(
+    "model_state",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("wake_at", Moment),
+    Column("execution_active", String),
+    Column("body", Text, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    _number(),
+    Column("id", String, nullable=False, unique=True),
+    Column("model", String, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("event_kind", String, nullable=False),
+    Column("event_identity", String, nullable=False),
+    Column("reason", String, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("policy_hash", String, nullable=False),
+    Column("state_hash_before", String, nullable=False),
+    Column("state_hash_after", String, nullable=False),
+    UniqueConstraint("model", "version"),
+    UniqueConstraint("event_identity", "model"),
+    ForeignKeyConstraint(["event_identity", "model"], ["events.identity", "events.model"]),
+)
+
+effects = Table(
+    "effects",
+    metadata,
+    _number(),
+    Column("key", String, nullable=False, unique=True),
+    Column("model", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("decision", String, ForeignKey("decisions.id"), nullable=False, index=True),
+    Column("status", String, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    Column("leased_until", Moment),
+    Column("created_at", Moment, nullable=False),
+    Column("last_error", Text),
+    Column("body", Text, nullable=False),
+)
+_OWED = effects.c.status == "owed"
+Index("effects_owed", effects.c.due_at, sqlite_where=_OWED, postgresql_where=_OWED)
+
+executions = Table(
+    "executions",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("decision", String, ForeignKey("decisions.id"), nullable=False),
+    Column("status", String, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("planned_at", Moment, nullable=False),
+    Column("started_at", Moment),
+    Column("ended_at", Moment),
+    Column("arn", String),
+    Column("outcome", Text),
+    Column("cause", Text),
+    UniqueConstraint("model", "generation"),
+)
+_PLANNED = executions.c.status == "PLANNED"
+_ACTIVE = executions.c.status.in_(["PLANNED", "RUNNING"])
+Index("executions_planned", executions.c.model, unique=True, sqlite_where=_PLANNED, postgresql_where=_PLANNED)
+Index("executions_active", executions.c.model, unique=True, sqlite_where=_ACTIVE, postgresql_where=_ACTIVE)
+
+fires = Table(
+    "fires",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("schedule", String, primary_key=True),
+    Column("cursor", Moment, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("queue", String, primary_key=True),
+    Column("message_id", String, primary_key=True),
+    Column("received_at", Moment, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+COUNTED = (events, model_state, decisions, effects, executions, fires, quarantine)
