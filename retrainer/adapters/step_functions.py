@@ -1,0 +1,242 @@
+"""Step Functions: starts executions once each, answers approvals, and tells how executions ended."""
+
+import io
+import json
+import math
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import aiohttp
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ParamValidationError, ProfileNotFound
+
+from retrainer.core.effects import AnswerApproval, StartExecution
+from retrainer.core.events import ExecutionEnded
+from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.record import canonical
+from retrainer.ports import ConfigError, PermanentError, TransientError
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_stepfunctions.client import SFNClient
+    from types_aiobotocore_stepfunctions.type_defs import DescribeExecutionOutputTypeDef
+
+TEXT_MAX: Final = 1000
+"""Causes, reasons and names out of an execution are cut to so many characters."""
+METRICS_MAX: Final = 64
+
+_UNFINISHED = frozenset({"RUNNING", "PENDING_REDRIVE"})
+_PASSING = frozenset(
+    {
+        "ExecutionLimitExceeded",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InternalFailure",
+        "KmsThrottlingException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
+)
+_NO_LONGER_WAITS = frozenset({"InvalidToken", "TaskDoesNotExist", "TaskTimedOut"})
+
+T = TypeVar("T")
+
+
+class StepFunctions:
+    """Implements ports.Engine. Made by `open`."""
+
+    def __init__(self, states: "SFNClient", s3: "S3Client") -> None:
+        self._states = states
+        self._s3 = s3
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, *, region: str | None = None, connections: int = 10) -> AsyncIterator["StepFunctions"]:
+        """The engine, on botocore's default region, credentials and endpoint. Raises ConfigError."""
+        config = AioConfig(
+            connect_timeout=5,
+            read_timeout=30,
+            max_pool_connections=connections,
+            retries={"mode": "standard", "total_max_attempts": 2},  # the loop has a patience of its own
+        )
+        session = get_session()
+        async with AsyncExitStack() as stack:
+            try:
+                made = session.create_client("stepfunctions", region_name=region, config=config)
+                states = await stack.enter_async_context(made)
+                s3 = await stack.enter_async_context(session.create_client("s3", region_name=region, config=config))
+            except NoRegionError as error:
+                raise ConfigError("no AWS region is set; set AWS_DEFAULT_REGION, as in eu-central-1") from error
+            except (ValueError, ProfileNotFound) as error:
+                raise ConfigError(f"no AWS client: {error}; look at AWS_ENDPOINT_URL and AWS_PROFILE") from error
+            yield cls(states, s3)
+
+    async def start(self, effect: StartExecution) -> tuple[str, bool]:
+        """Store the manifest and start; the ARN, and whether an earlier start of the same was found (adopted).
+
+        Step Functions keeps a name for 90 days: with the same input it is the execution of an earlier try, whatever has
+        become of it since. While that still runs, StartExecution itself answers with it, and it is told as new.
+        """
+        await _asked(
+            f"storing s3://{effect.manifest_bucket}/{effect.manifest_key}",
+            self._s3.put_object(
+                Bucket=effect.manifest_bucket,
+                Key=effect.manifest_key,
+                Body=io.BytesIO(effect.manifest.encode()),  # aiohttp warns of large bodies given as bytes
+                ContentType="application/json",
+            ),
+        )
+        try:
+            answer = await self._states.start_execution(
+                stateMachineArn=effect.state_machine_arn, name=effect.key, input=effect.input
+            )
+        except self._states.exceptions.ExecutionAlreadyExists:
+            return await self._adopted(effect), True
+        except _FAILURES as error:
+            raise _translated(f"starting {effect.key}", error) from error
+        return answer["executionArn"], False
+
+    async def answer(self, effect: AnswerApproval) -> None:
+        """Answer the task token; it is in no message, and neither is the cause, which may hold it."""
+        output = canonical({"approved": effect.approved, "by": effect.by})
+        doing = f"answering the approval of {effect.execution}"
+        try:
+            await self._states.send_task_success(taskToken=effect.task_token, output=output)
+        except ClientError as error:
+            if _code(error) in _NO_LONGER_WAITS:
+                raise PermanentError(f"{effect.execution} no longer waits for an approval ({_code(error)})") from None
+            raise _without(effect.task_token, _translated(doing, error)) from None
+        except _FAILURES as error:
+            raise _without(effect.task_token, _translated(doing, error)) from None
+
+    async def ended(self, arn: str) -> ExecutionEnded | None:
+        """How the execution ended, or None while it runs. Raises PermanentError when it may not be described."""
+        name = arn.rpartition(":")[2]
+        try:
+            seen = await self._states.describe_execution(executionArn=arn)
+        except self._states.exceptions.ExecutionDoesNotExist:
+            return ExecutionEnded(execution=name, status=Status.ABORTED, cause="Step Functions does not know it")
+        except _FAILURES as error:
+            raise _translated(f"describing {name}", error) from error
+        if seen["status"] in _UNFINISHED:
+            return None
+        if seen["status"] == "SUCCEEDED":
+            return _succeeded(name, seen)
+        cause = ": ".join(part for part in (seen.get("error"), seen.get("cause")) if part)
+        return ExecutionEnded(execution=name, status=Status(seen["status"]), cause=_bounded(cause))
+
+    async def _adopted(self, effect: StartExecution) -> str:
+        arn = f"{effect.state_machine_arn.replace(':stateMachine:', ':execution:')}:{effect.key}"
+        seen = await _asked(f"describing {effect.key}", self._states.describe_execution(executionArn=arn))
+        if seen.get("input") != effect.input:
+            raise PermanentError(f"conflict: an execution {effect.key} exists with another input than ours")
+        return arn
+
+
+_FAILURES = (BotoCoreError, ClientError, aiohttp.ClientError, TimeoutError, OSError)
+
+
+async def _asked(doing: str, call: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await call
+    except _FAILURES as error:
+        raise _translated(doing, error) from error
+
+
+def _translated(doing: str, error: Exception) -> TransientError | PermanentError:
+    """Ours for a failure of theirs. Missing credentials may come back, so the effect waits for them."""
+    if isinstance(error, ParamValidationError):
+        return PermanentError(f"{doing}: {error}")
+    if not isinstance(error, ClientError):
+        return TransientError(f"{doing}: {type(error).__name__}: {error}")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    said = f"{doing}: {_code(error)}: {error.response.get('Error', {}).get('Message', '')}"
+    if _code(error) in _PASSING or status >= 500 or status == 429:
+        return TransientError(said)
+    return PermanentError(said)
+
+
+def _code(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def _without(token: str, error: TransientError | PermanentError) -> TransientError | PermanentError:
+    return type(error)(str(error).replace(token, "***"))
+
+
+def _bounded(text: str) -> str:
+    """Cut, and without the lone surrogates that JSON can write and UTF-8 cannot."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 3] + "..."
+
+
+# --- the execution's output ---
+
+
+def _succeeded(name: str, seen: "DescribeExecutionOutputTypeDef") -> ExecutionEnded:
+    try:
+        outcome = _outcome(seen.get("output"))
+    except ValueError as error:
+        return ExecutionEnded(execution=name, status=Status.FAILED, cause=_bounded(f"output is not as agreed: {error}"))
+    return ExecutionEnded(execution=name, status=Status.SUCCEEDED, outcome=outcome)
+
+
+def _outcome(output: str | None) -> Outcome:
+    """The output of the last state, which may be anything. Raises ValueError with what is wrong of it."""
+    if output is None:
+        raise ValueError("there is none")
+    try:
+        given = json.loads(output)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("it is not JSON") from error
+    if not isinstance(given, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004
+    if given.get("outcome") not in list(Verdict):
+        raise ValueError(f"outcome must be one of {', '.join(Verdict)}")
+    return Outcome(
+        verdict=Verdict(given["outcome"]),
+        why=_text(given, "reason") or "",
+        model_package_arn=_text(given, "model_package_arn"),
+        metric=_text(given, "metric"),
+        challenger=_number(given, "challenger"),
+        champion=_number(given, "champion"),
+        metrics=_metrics(given.get("metrics")),
+    )
+
+
+def _text(given: dict[str, Any], name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{name} must be a text")
+    return value and _bounded(value)
+
+
+def _number(given: dict[str, Any], name: str) -> float | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number")  # noqa: TRY004
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be a finite number")
+    return number
+
+
+def _metrics(value: object) -> dict[str, float]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > METRICS_MAX:
+        raise ValueError(f"metrics must be an object of at most {METRICS_MAX} numbers")
+    numbers = {_bounded(name): _number(value, name) for name in value}
+    return {name: number for name, number in numbers.items() if number is not None}

@@ -1,0 +1,318 @@
+"""Policies from files: a mistake is told with its place and its cure, and a broken file changes nothing."""
+
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrainer.adapters.policy_files import SIZE_MAX_BYTES, Defaults, PolicyFiles, load, schema
+from retrainer.core.record import digest, dump
+from retrainer.ports import ConfigError
+
+POLICIES = Path(__file__).parents[2] / "policies"
+GOOD = (POLICIES / "recommender.yaml").read_text()
+DEFAULTS = Defaults(
+    bucket="artifacts", state_machine="arn:aws:states:eu-central-1:111122223333:stateMachine:retraining"
+)
+
+
+def told(directory: Path, text: str | bytes, defaults: Defaults = DEFAULTS) -> str:
+    """What loading the text says, without the directory."""
+    path = directory / "p.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError) as caught:
+        load(path, defaults)
+    return str(caught.value).replace(f"{directory}/", "")
+
+
+def with_(old: str, new: str) -> str:
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+# --- the shipped policies ---
+
+
+def test_the_shipped_policies_load_and_the_settings_fill_in_what_they_leave_out() -> None:
+    files = PolicyFiles(POLICIES, DEFAULTS)
+    assert files.errors() == {}
+    assert sorted(files.current()) == ["recommender", "recommender-nightly"]
+    for model, (policy, policy_hash) in files.current().items():
+        assert policy.model == model
+        assert (policy.data.bucket, policy.action.state_machine) == (DEFAULTS.bucket, DEFAULTS.state_machine)
+        assert policy_hash == digest(dump(policy))
+
+
+def test_what_a_policy_says_itself_is_not_overruled_by_the_settings(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(with_("  prefix: data/recommender/\n", "  prefix: data/recommender/\n  bucket: elsewhere\n"))
+    assert load(path, DEFAULTS).data.bucket == "elsewhere"
+
+
+def test_the_schema_for_editors_is_up_to_date() -> None:
+    assert (POLICIES / "schema.json").read_text() == schema(), "write what policy_files.schema() gives to the file"
+
+
+def test_the_schema_asks_for_what_a_file_must_have_and_shows_durations_as_they_are_written() -> None:
+    definitions = json.loads(schema())["$defs"]
+    assert definitions["Data"]["required"] == ["prefix", "timestamp"]
+    assert definitions["Action"]["required"] == ["candidates"]
+    assert definitions["Guards"]["properties"]["cooldown"]["default"] == "6h"
+    assert definitions["Timeouts"]["properties"]["wait"]["default"] == "2h"
+
+
+def test_yaml_means_what_it_seems_to(tmp_path: Path) -> None:
+    """`no` and `on` are texts and 010 is no octal: the traps of YAML 1.1 are not laid."""
+    path = tmp_path / "p.yaml"
+    path.write_text(with_("{ model: sasrec }", "{ model: no, size: 010, date: 2026-01-31, on: off, rate: 1e-3 }"))
+    (candidate,) = load(path, DEFAULTS).action.candidates
+    assert candidate.hyperparameters == {
+        "model": "no",
+        "size": "10",
+        "date": "2026-01-31",
+        "on": "off",
+        "rate": "0.001",
+    }
+    assert load(path, DEFAULTS).guards.cooldown == timedelta(seconds=5)
+
+
+# --- mistakes of a new user ---
+
+MISTAKES = (
+    ("cooldown: 5s", "cool_down: 5s", "p.yaml:34:3: guards.cool_down: there is no such field; write cooldown"),
+    (
+        "cooldown: 5s",
+        "cooldown: 5 seconds",
+        "p.yaml:34:13: guards.cooldown: '5 seconds' is not a duration; write a number and a unit, as in 90s, 15m, 6h, "
+        "30d or 2w",
+    ),
+    (
+        "rating: { kind: numerical, test: wasserstein",
+        "rating: { kind: numerical, test: waserstein",
+        "p.yaml:13:38: data.columns.rating.test: 'waserstein' is not known; write psi, jensenshannon, wasserstein, ks "
+        "or chisquare",
+    ),
+    (
+        "test: jensenshannon",
+        "test: ks",
+        "p.yaml:15:5: data.columns.genre: test ks is for numerical columns; write psi, jensenshannon or chisquare",
+    ),
+    (
+        "  prefix: data/recommender/\n",
+        "  prefix: data/recommender\n",
+        "p.yaml:9:11: data.prefix: 'data/recommender' cannot be used; write a key prefix that ends in /, as in "
+        "data/recommender/",
+    ),
+    (
+        "  prefix: data/recommender/\n",
+        "",
+        "p.yaml:8:1: data.prefix: is missing; write a key prefix that ends in /, as in data/recommender/",
+    ),
+    (
+        "share: 0.5",
+        "share: 50",
+        "p.yaml:30:19: triggers.drift.share: 50 should be less than or equal to 1; write the share of drifted "
+        "columns, as in share: 0.5",
+    ),
+    (
+        "share: 0.5",
+        "share: .nan",
+        "p.yaml:30:19: .nan is not a number to compare with; write one",
+    ),
+    (
+        "model: recommender\n",
+        "model: Recommender 2\n",
+        "p.yaml:6:8: model: 'Recommender 2' cannot be used; write lower-case letters, digits and -, at most 24, as in "
+        "model: recommender",
+    ),
+    ("approval: auto", "approval: yes", "p.yaml:53:11: approval: 'yes' is not known; write auto or manual"),
+    (
+        "approval: auto",
+        "approval: auto\napproval: manual",
+        "p.yaml:54:1: approval: stands here twice; remove one of the two",
+    ),
+    (
+        "approval: auto",
+        "\tapproval: auto",
+        "p.yaml:53:1: this is not YAML: found character '\\t' that cannot start any token; write spaces, not tabs",
+    ),
+    ("approval: auto", "approval: *a", "p.yaml:53:11: the alias 'a'; write the value out instead"),
+    ("genre: {", "genre: &a {", "p.yaml:15:12: the anchor 'a'; write the value out instead"),
+    (
+        "approval: auto",
+        "approval: !!python/name:os.system auto",
+        "p.yaml:53:11: the tag tag:yaml.org,2002:python/name:os.system; write the plain value instead",
+    ),
+    (
+        "spot: true",
+        "spot: maybe",
+        "p.yaml:44:13: action.candidates.0.spot: 'maybe' is neither yes nor no; write true or false",
+    ),
+    (
+        "[popularity, recent_popularity]",
+        "popularity",
+        "p.yaml:51:14: gate.baselines: 'popularity' is not a list; write [one, two], or each on a line of its own "
+        "after -",
+    ),
+    (
+        "[user_id, item_id, timestamp]",
+        "[user_id, 5]",
+        "p.yaml:11:31: data.required_columns.1: 5 is not a text; write it in quotes",
+    ),
+    (
+        "triggers:\n",
+        "triggers:\n  schedules: [{ name: n, cron: 0 2 * * }]\n",
+        "p.yaml:30:32: triggers.schedules.0.cron: '0 2 * *' is not a cron expression (Wrong number of fields); write "
+        "five fields, as in 0 2 * * *",
+    ),
+    (
+        "  performance: { drop: 0.2, labels_min: 200 }\n",
+        "  performance: { labels_min: 200 }\n",
+        "p.yaml:31:3: triggers.performance: performance needs drop, limit or both, as in drop: 0.15",
+    ),
+    (
+        "gate:\n  metric: ndcg_at_10\n  min_gain: 0\n  baselines: [popularity, recent_popularity]\n",
+        "",
+        "p.yaml:1:1: gate: is missing; write the section gate: with at least metric:",
+    ),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "said"), MISTAKES)
+def test_a_mistake_is_told_with_its_place_its_field_and_what_to_write(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert told(tmp_path, with_(old, new)) == said
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
+    text = GOOD.replace("share: 0.5", "share: half").replace("min_gain: 0", "min_gian: 0").replace("5s", "soon")
+    lines = told(tmp_path, text).splitlines()
+    assert [line.split(": ")[1] for line in lines] == ["triggers.drift.share", "guards.cooldown", "gate.min_gian"]
+
+
+def test_a_bucket_that_nobody_names_is_asked_for(tmp_path: Path) -> None:
+    said = told(tmp_path, GOOD, Defaults())
+    assert "p.yaml:8:1: data.bucket: is missing; write the bucket that batches arrive in, or leave it out where" in said
+    assert "action.state_machine: is missing; write arn:aws:states:" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "p.yaml:1:1: a policy is a mapping; write fields, as in model: recommender"),
+        ("- a\n", "p.yaml:1:1: a policy is a mapping; write fields, as in model: recommender"),
+        ("a: 1\n---\nb: 2\n", "p.yaml:2:1: this is not YAML: but found another document; check the indentation"),
+        ("? {a: b}\n: c\n", "p.yaml:1:3: a key is not a text; write a field's name"),
+        ("[" * 200_000, "p.yaml:1:17: more than 16 levels deep"),
+        ("a: " + "{b: " * 50_000, "p.yaml:1:"),
+        ("x: \x00", "p.yaml:1:1: this is not YAML"),
+        (b"model: \xff", "p.yaml: it is not UTF-8 text (byte 7); save it as UTF-8"),
+        ("x" * (SIZE_MAX_BYTES + 1), "p.yaml: it is larger than 256 KiB; a policy is a page, not data"),
+        ("x: " + "9" * 5000, "p.yaml:1:1: a value cannot be read: Exceeds the limit"),
+        (with_("cooldown: 5s", "cooldown: 99999999999999999d"), "p.yaml:1:1: a value cannot be read: Python int too"),
+    ],
+)
+def test_a_file_that_is_no_policy_is_refused_with_its_place_and_in_no_time(
+    tmp_path: Path, text: str | bytes, said: str
+) -> None:
+    begun = time.process_time()
+    assert told(tmp_path, text).startswith(said)
+    assert time.process_time() - begun < 5
+
+
+def test_a_file_that_is_not_there_is_a_mistake_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="it cannot be read: No such file"):
+        load(tmp_path / "p.yaml", DEFAULTS)
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=st.text(max_size=60), start=st.integers(0, len(GOOD)), length=st.integers(0, 40))
+def test_whatever_a_file_says_it_is_a_policy_or_a_mistake(
+    tmp_path_factory: pytest.TempPathFactory, text: str, start: int, length: int
+) -> None:
+    twisted = GOOD[:start] + text + GOOD[start + length :]
+    path = tmp_path_factory.getbasetemp() / "twisted.yaml"
+    path.write_bytes(twisted.encode(errors="surrogatepass"))
+    try:
+        dump(load(path, DEFAULTS))
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            assert line.startswith(f"{path}:")
+
+
+# --- a directory of them ---
+
+
+def put(directory: Path, name: str, text: str) -> Path:
+    """Write a file so that its stamp is another than before, whatever the clock's grain."""
+    path = directory / name
+    new = directory / f".{name}.new"
+    new.write_text(text)
+    new.replace(path)
+    return path
+
+
+def test_a_file_that_comes_changes_or_goes_is_seen_by_the_next_reload(tmp_path: Path) -> None:
+    files = PolicyFiles(tmp_path, DEFAULTS)
+    assert (files.current(), files.reload()) == ({}, frozenset())
+    path = put(tmp_path, "a.yaml", GOOD)
+    assert files.reload() == {"recommender"}
+    assert files.reload() == frozenset()
+    before = files.current()["recommender"][1]
+    put(tmp_path, "a.yaml", with_("share: 0.5", "share: 0.6"))
+    assert files.reload() == {"recommender"}
+    assert files.current()["recommender"][1] != before
+    path.unlink()
+    assert files.reload() == {"recommender"}
+    assert files.current() == {}
+
+
+def test_a_comment_is_no_change(tmp_path: Path) -> None:
+    put(tmp_path, "a.yaml", GOOD)
+    files = PolicyFiles(tmp_path, DEFAULTS)
+    put(tmp_path, "a.yaml", GOOD + "# reviewed\n")
+    assert files.reload() == frozenset()
+
+
+def test_a_file_that_breaks_leaves_its_last_good_policy_in_force_and_is_told_until_it_is_mended(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.yaml", GOOD)
+    files = PolicyFiles(tmp_path, DEFAULTS)
+    before = files.current()
+    put(tmp_path, "a.yaml", with_("approval: auto", "aproval: auto"))
+    for _ in range(3):
+        assert files.reload() == frozenset()
+        assert files.current() == before
+        assert files.errors()[path].endswith("a.yaml:53:1: aproval: there is no such field; write approval")
+    put(tmp_path, "a.yaml", GOOD)
+    assert files.reload() == frozenset()
+    assert files.errors() == {}
+
+
+def test_one_broken_file_does_not_keep_the_others_out(tmp_path: Path) -> None:
+    put(tmp_path, "a.yaml", "model: [")
+    put(tmp_path, "b.yaml", GOOD)
+    files = PolicyFiles(tmp_path, DEFAULTS)
+    assert list(files.current()) == ["recommender"]
+    assert [p.name for p in files.errors()] == ["a.yaml"]
+
+
+def test_two_files_for_one_model_are_both_told_and_what_was_in_force_stays(tmp_path: Path) -> None:
+    a = put(tmp_path, "a.yaml", GOOD)
+    files = PolicyFiles(tmp_path, DEFAULTS)
+    before = files.current()
+    b = put(tmp_path, "b.yaml", with_("share: 0.5", "share: 0.9"))
+    assert files.reload() == frozenset()
+    assert files.current() == before
+    assert set(files.errors()) == {a, b}
+    assert "a.yaml and b.yaml are both for recommender; give one of them another model" in files.errors()[a]
+    assert PolicyFiles(tmp_path, DEFAULTS).current() == {}
+
+
+def test_a_directory_that_is_not_there_is_a_mistake_to_mend(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is not a directory; name the one that holds the policies"):
+        PolicyFiles(tmp_path / "policies", DEFAULTS)
