@@ -73,7 +73,7 @@ class Message:
 
 
 class Inbox(Protocol):
-    """A queue with at-least-once delivery."""
+    """A queue with at-least-once delivery. Besides what is said below, ConfigError: it does not exist, or is denied."""
 
     async def receive(self) -> Sequence[Message]:
         """Up to ten messages, after at most one long poll. Raises TransientError."""
@@ -178,7 +178,10 @@ class Ledger(Protocol):
         ...
 
     async def commit(self, entry: Entry) -> Committed:
-        """State, decision, event and effects, or nothing; returns once it is on disk."""
+        """State, decision, event and effects, or nothing; returns once it is on disk.
+
+        DUPLICATE is judged before CONFLICT, and completes the effect all the same.
+        """
         ...
 
     async def owed(self, now: datetime, *, limit: int, lease_seconds: float) -> Sequence[Owed]:
@@ -186,7 +189,7 @@ class Ledger(Protocol):
         ...
 
     async def postpone(self, effect: str, until: datetime, why: str) -> None:
-        """Give the lease back; the effect is due again at `until`."""
+        """The effect is due again at `until`, which also renews a lease; nothing happens unless it is still owed."""
         ...
 
     async def active(self) -> Mapping[str, ModelState]:
@@ -194,7 +197,7 @@ class Ledger(Protocol):
         ...
 
     async def fire(self, model: str, schedule: str, seen_until: datetime) -> datetime | None:
-        """Move a schedule's cursor to `seen_until`; returns where it stood, None the first time."""
+        """Move a schedule's cursor to `seen_until`, never backwards; returns where it stood, None the first time."""
         ...
 
     async def quarantine(self, message: Quarantined) -> None:
@@ -232,7 +235,10 @@ class Engine(Protocol):
         ...
 
     async def ended(self, arn: str) -> ExecutionEnded | None:
-        """How the execution ended, or None while it runs. Raises TransientError."""
+        """How the execution ended, or None while it runs; one that AWS does not know has ended, ABORTED.
+
+        Raises TransientError, or PermanentError when asking is denied.
+        """
         ...
 
 

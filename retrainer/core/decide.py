@@ -182,6 +182,7 @@ def _evidence_measured(policy: Policy, state: ModelState, event: EvidenceMeasure
     predictions = window.without(state.predictions, evidence.refused)
     again = state.measure_again
     state = replace(state, window=kept, predictions=predictions, evidence=evidence, measuring=None, measure_again=False)
+    state = _with_baseline(policy, state)
     effects: tuple[Effect, ...] = ()
     if again:
         asked = _measured(policy, state, "more has arrived")
@@ -190,6 +191,15 @@ def _evidence_measured(policy: Policy, state: ModelState, event: EvidenceMeasure
         why = "; ".join(f"s3://{r.bucket}/{r.key}: {r.why}" for r in evidence.refused)
         return _Step(state, Reason.DATA_UNUSABLE, why, effects, look=True)
     return _Step(state, Reason.NOTHING_MET, _told(state), effects, look=True)
+
+
+def _with_baseline(policy: Policy, state: ModelState) -> ModelState:
+    """The champion's first live measurement on enough labels is what later ones are compared with."""
+    champion, wanted = state.champion, policy.triggers.performance
+    seen = state.evidence.performance if state.evidence else None
+    if champion is None or champion.baseline or wanted is None or seen is None or seen.labels < wanted.labels_min:
+        return state
+    return replace(state, champion=replace(champion, baseline=seen))
 
 
 def _told(state: ModelState) -> str:

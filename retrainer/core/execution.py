@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from retrainer.core.evidence import Performance
 from retrainer.core.window import Batch
 
 
@@ -92,10 +93,15 @@ class Execution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Champion:
-    """The model in production: the generation that made it, and its metrics on the holdout when it was promoted."""
+    """The model in production: the generation that made it, and its metrics on the holdout when it was promoted.
+
+    `baseline` is its first live measurement on enough labels: what a later one is compared with. The holdout's figure
+    is taken on other cases, and the gap between the two is not decay.
+    """
 
     generation: int
     execution: str
     model_package_arn: str | None
     promoted_at: datetime
     metrics: dict[str, float]
+    baseline: Performance | None = None

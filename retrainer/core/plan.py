@@ -58,7 +58,7 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
             "holdout_share": policy.action.holdout_share,
             "rows": _rows(planned.batches),
         },
-        "candidates": [_candidate(c) for c in policy.action.candidates],
+        "candidates": [_candidate(c, planned.generation) for c in policy.action.candidates],
         "processing_instance_type": policy.action.processing_instance_type,
         "serving_instance_type": policy.action.serving_instance_type,
         "timeouts": {
@@ -115,5 +115,8 @@ def _rows(batches: tuple[Batch, ...]) -> int:
     return sum(b.rows or 0 for b in batches)
 
 
-def _candidate(candidate: Candidate) -> dict[str, object]:
-    return candidate.model_dump(mode="json")
+def _candidate(candidate: Candidate, generation: int) -> dict[str, object]:
+    """As declared; the model is told its generation, so that what it serves can be traced to the decision."""
+    told = candidate.model_dump(mode="json")
+    told["hyperparameters"] = {**candidate.hyperparameters, "generation": str(generation)}
+    return told

@@ -20,13 +20,13 @@ from pydantic import (
 )
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_DURATION = r"^(\d+)(s|m|h|d|w)$"
+_DURATION = r"^([0-9]{1,6})(s|m|h|d|w)$"
 
 
 def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
-    found = re.match(_DURATION, str(value))
+    found = re.fullmatch(_DURATION, str(value))
     if not found:
         raise ValueError(f"{value!r} is not a duration; write a number and a unit, as in 90s, 15m, 6h, 30d or 2w")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
@@ -101,11 +101,11 @@ class DriftTrigger(_Declared):
 
 
 class PerformanceTrigger(_Declared):
-    """Met when the metric falls by `drop` (a share) below the champion's at its promotion, or past `limit`."""
+    """Met when the metric falls by `drop` (a share) below the champion's first live measurement, or past `limit`."""
 
     drop: float | None = Field(default=None, gt=0, lt=1)
     limit: float | None = None
-    labels_min: int = Field(default=200, ge=1)
+    labels_min: int = Field(default=200, ge=1, description="Fewer joined labels are no evidence, nor a baseline")
 
     @model_validator(mode="after")
     def _one(self) -> "PerformanceTrigger":
@@ -131,6 +131,8 @@ class Schedule(_Declared):
     @field_validator("cron")
     @classmethod
     def _cron(cls, value: str) -> str:
+        if len(value.split()) != 5:
+            raise ValueError(f"{value!r} is not a cron expression of five fields; write one, as in 0 2 * * *")
         try:
             CronSim(value, datetime(2026, 1, 1, tzinfo=UTC))
         except CronSimError as error:

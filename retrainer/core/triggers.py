@@ -64,14 +64,13 @@ def _performance(
 ) -> Met | None:
     if seen is None or seen.labels < wanted.labels_min:
         return None
-    baseline = champion.metrics.get(seen.metric) if champion else None
+    baseline = champion.baseline if champion else None
     said: list[str] = []
-    if wanted.drop is not None and baseline is not None:
-        worse = worse_by(seen.metric, seen.value, baseline)
+    if wanted.drop is not None and baseline is not None and baseline.metric == seen.metric:
+        worse = worse_by(seen.metric, seen.value, baseline.value)
         if worse >= wanted.drop:
-            said.append(
-                f"{seen.metric} {seen.value:.4f} is {worse:.0%} worse than {baseline:.4f}, limit {wanted.drop:.0%}"
-            )
+            by = f"{worse:.0%} worse than {baseline.value:.4f}, limit {wanted.drop:.0%}"
+            said.append(f"{seen.metric} {seen.value:.4f} is {by}")
     if wanted.limit is not None:
         past = seen.value > wanted.limit if seen.metric in LOWER_IS_BETTER else seen.value < wanted.limit
         if past:

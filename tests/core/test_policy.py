@@ -14,6 +14,7 @@ from tests.core.transcript import policy_with
     [
         ("guards.cooldown = soon", "'soon' is not a duration; write a number and a unit, as in 90s"),
         ("guards.cooldown = 6", "6 is not a duration"),
+        ("guards.cooldown = 99999999999h", "'99999999999h' is not a duration"),
         ("guards.cooldwon = 6h", "Extra inputs are not permitted"),
         ('data.columns = {"x": {"kind": "categorical", "test": "ks", "threshold": 0.1}}', "test ks is for numerical"),
         (
@@ -24,6 +25,8 @@ from tests.core.transcript import policy_with
         ("data.predictions = null", "triggers.performance needs data.predictions"),
         ('triggers.performance = {"labels_min": 5}', "performance needs drop, limit or both"),
         ('triggers.schedules = [{"name": "n", "cron": "soon"}]', "'soon' is not a cron expression"),
+        ('triggers.schedules = [{"name": "n", "cron": "0 0 2 * * *"}]', "is not a cron expression of five fields"),
+        ('triggers.schedules = [{"name": "n", "cron": "61 2 * * *"}]', "is not a cron expression ("),
         ('triggers.schedules = [{"name": "n", "cron": "0 2 * * *", "time_zone": "Mars/X"}]', "is not a time zone"),
         (
             'triggers.schedules = [{"name": "n", "cron": "0 2 * * *"}, {"name": "n", "cron": "0 3 * * *"}]',
