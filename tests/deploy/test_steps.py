@@ -1,0 +1,119 @@
+"""Evaluate, gate, register and notify: small steps, each with what it must not get wrong."""
+
+import json
+import math
+from typing import Any
+
+import pytest
+
+from retrainer.local.aws import LocalAws
+from steps import evaluate, gate, notify, register
+from steps.errors import EvaluationError
+from tests.deploy.aws_clients import client
+from tests.deploy.payloads import EXECUTION, INPUT, STATE
+
+TRAINED = [{"name": n, "status": "trained", "job": f"x-{n}-0"} for n in ("a", "b")]
+
+
+def measured(**scores: float | None) -> dict[str, Any]:
+    return {
+        "challengers": [{"job": f"x-{n}-0", "metrics": {"ndcg": {"value": v}}} for n, v in scores.items()],
+        "champion": {"metrics": {"ndcg": {"value": 0.1}}},
+        "baselines": {"popularity": {"metrics": {"ndcg": {"value": 0.05}}}},
+    }
+
+
+def test_the_best_candidate_is_the_challenger() -> None:
+    found = evaluate.evaluate(measured(a=0.1, b=0.2), TRAINED, "ndcg", "s3://bucket/executions/x/models")
+    assert (found["candidate"], found["challenger"], found["champion"]) == ("b", 0.2, 0.1)
+    assert found["model_data_url"] == "s3://bucket/executions/x/models/x-b-0/output/model.tar.gz"
+    assert found["baselines"] == {"popularity": {"ndcg": 0.05}}
+
+
+def test_a_candidate_without_a_finite_metric_is_passed_over() -> None:
+    assert evaluate.evaluate(measured(a=0.1, b=math.nan), TRAINED, "ndcg", "m")["candidate"] == "a"
+
+
+def test_a_model_of_a_job_that_did_not_end_well_is_passed_over() -> None:
+    candidates: list[dict[str, Any]] = [TRAINED[0], {"name": "b", "status": "failed", "error": {}}]
+    assert evaluate.evaluate(measured(a=0.1, b=0.9), candidates, "ndcg", "m")["candidate"] == "a"
+
+
+def test_no_candidate_left_is_an_error_that_names_them() -> None:
+    with pytest.raises(EvaluationError, match=r"No candidate has a finite ndcg .*\(trained: a, b\)"):
+        evaluate.evaluate(measured(a=None), TRAINED, "ndcg", "m")
+
+
+def test_an_evaluation_that_left_no_file_is_named(bucket: str) -> None:
+    asked = {"bucket": bucket, "execution": EXECUTION, "candidates": TRAINED, "metric": "ndcg"}
+    with pytest.raises(EvaluationError, match=rf"left no s3://{bucket}/executions/{EXECUTION}/evaluation/"):
+        evaluate.handler(asked, None)
+
+
+def test_the_gate_speaks_as_the_core_does() -> None:
+    verdict = gate.handler({"evaluation": STATE["evaluation"], "rule": INPUT["gate"]}, None)
+    assert verdict == {
+        "accepted": True,
+        "reason": "ndcg_at_10 0.1200 and beats popularity; there is no champion yet.",
+        "gain": None,
+    }
+
+
+def test_a_package_is_registered_once_however_often_it_is_asked_for(aws: LocalAws, model: str) -> None:
+    sagemaker = client("sagemaker")
+    event = {
+        "request": INPUT | {"model": model},
+        "evaluation": STATE["evaluation"],
+        "execution": f"{model}-g3-0a1b2c3d",
+    }
+    wanted = register.package(event, "image:1")
+    first = register.register(sagemaker, wanted)
+    assert register.register(sagemaker, wanted) == first
+    found = sagemaker.describe_model_package(ModelPackageName=first)
+    assert found["ModelApprovalStatus"] == "PendingManualApproval"
+    assert found["CustomerMetadataProperties"]["decision_id"] == "recommender-17"
+    later = register.package(event | {"execution": f"{model}-g4-0a1b2c3d"}, "image:1")
+    assert register.register(sagemaker, later) != first
+
+
+@pytest.mark.parametrize(
+    ("caught", "error", "cause"),
+    [
+        (
+            {"Error": "DataError", "Cause": json.dumps({"errorType": "DataError", "errorMessage": "x lacks y."})},
+            "DataError",
+            "x lacks y.",
+        ),
+        (
+            {"Error": "States.TaskFailed", "Cause": json.dumps({"FailureReason": "AlgorithmError: exit code 1"})},
+            "States.TaskFailed",
+            "AlgorithmError: exit code 1",
+        ),
+        ({"Error": "States.Timeout"}, "States.Timeout", "States.Timeout, without a further word."),
+        ({"Error": "RolledBack", "Cause": "The endpoint is back."}, "RolledBack", "The endpoint is back."),
+        ({"Error": "X", "Cause": "[1]"}, "X", "[1]"),
+        ({"Error": "X", "Cause": "y" * 40_000}, "X", "y" * notify.CAUSE_MAX),
+    ],
+)
+def test_whatever_was_caught_is_told_in_one_sentence(caught: dict[str, str], error: str, cause: str) -> None:
+    assert notify.explain(caught) == {"error": error, "cause": cause}
+
+
+def test_a_failure_of_all_candidates_tells_of_each() -> None:
+    candidates = [{"name": n, "error": {"Error": "E", "Cause": f"{n} broke."}} for n in ("a", "b")]
+    told = notify.failure({"caught": {"Error": "TrainingError", "candidates": candidates}})
+    assert told == {"error": "TrainingError", "cause": "No candidate was trained. a: a broke.; b: b broke."}
+
+
+def test_the_topic_hears_of_it(aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sns, sqs = client("sns"), client("sqs")
+    queue = sqs.create_queue(QueueName=bucket)["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    topic = sns.create_topic(Name=bucket)["TopicArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    monkeypatch.setenv("TOPIC_ARN", topic)
+    notify.handler({"outcome": {"outcome": "promoted", "reason": "better"}, "execution": "x-g1-0"}, None)
+    (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    told = json.loads(message["Body"])
+    assert told["Subject"] == "x-g1-0 promoted"
+    assert json.loads(told["Message"])["reason"] == "better"
