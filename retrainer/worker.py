@@ -1,0 +1,199 @@
+"""The evidence worker, a process of its own: `python -m retrainer.worker` answers each line of JSON with another.
+
+It alone loads pyarrow, pandas and Evidently, and may be killed at any time: it owns nothing. It ends with its input.
+
+    {"do": "measure", "effect": {MeasureEvidence}, "data": {the policy's data}}  ->  {"evidence": {Evidence}}
+    {"do": "publish", "effect": {PublishReport}, "data": {the policy's data}}    ->  {"stored": "s3://..."}
+    either, when it cannot be done    ->  {"error": "transient" or "permanent", "why": "one sentence"}
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from retrainer.adapters.datasets import Datasets, Rows, Want
+from retrainer.core import record
+from retrainer.core.effects import MeasureEvidence, PublishReport
+from retrainer.core.evidence import ColumnDrift, Evidence, Performance
+from retrainer.core.policy import Data
+from retrainer.core.window import Batch, Refusal
+from retrainer.drift import values
+from retrainer.drift.performance import performance
+from retrainer.ports import PermanentError, TransientError
+
+_PREDICTED: dict[str, values.Kind] = {"hit_rate_at_10": "list", "accuracy": "text", "mae": "number", "rmse": "number"}
+_EVIDENTLY = "retrainer.adapters.evidently_report"
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """Answers requests one after the other."""
+
+    def __init__(self, datasets: Datasets) -> None:
+        self._datasets = datasets
+
+    def answer(self, line: str) -> str:
+        """The answer to one request; never raises."""
+        try:
+            request = json.loads(line)
+            data = Data.model_validate(request["data"])
+            if request["do"] == "measure":
+                asked = TypeAdapter(MeasureEvidence).validate_python(request["effect"])
+                return f'{{"evidence":{record.dump(self.measure(asked, data))}}}'
+            wanted = TypeAdapter(PublishReport).validate_python(request["effect"])
+            return record.canonical({"stored": self.publish(wanted, data)})
+        except TransientError as error:
+            return record.canonical({"error": "transient", "why": str(error)})
+        except PermanentError as error:
+            return record.canonical({"error": "permanent", "why": str(error)})
+        except Exception as error:
+            return record.canonical({"error": "permanent", "why": f"{type(error).__name__}: {error}"})
+
+    def measure(self, effect: MeasureEvidence, data: Data) -> Evidence:
+        """Every batch is read; those that cannot be used are told of, and the rest is measured."""
+        began = time.monotonic()
+        current = _Window(self._datasets, effect.current, [*_watched(data), *_labels(data)], _required(data))
+        reference = _Window(self._datasets, effect.reference if data.columns else (), _watched(data), remembered=True)
+        logged = _Window(self._datasets, effect.predictions if data.predictions else (), _predictions(data))
+        return Evidence(
+            rows=current.rows,
+            reference_rows=reference.rows,
+            batches=current.read,
+            refused=(*current.refused, *reference.refused, *logged.refused),
+            drift=_drift(data, reference, current),
+            performance=_performance(data, logged, current),
+            took_seconds=round(time.monotonic() - began, 6),
+        )
+
+    def publish(self, effect: PublishReport, data: Data) -> str:
+        """The report of the same columns and tests, stored at a key that the effect names, so twice is once."""
+        current = _Window(self._datasets, effect.current, _watched(data), remembered=True)
+        reference = _Window(self._datasets, effect.reference, _watched(data), remembered=True)
+        if not current.rows or not reference.rows:
+            why = "; ".join(f"s3://{r.bucket}/{r.key}: {r.why}" for r in (*current.refused, *reference.refused))
+            raise PermanentError(f"one of the report's windows has no rows: {why or 'it names no batch'}")
+        facts = [
+            f"{len(window.read)} batches with {window.rows} rows in the {name} window"
+            for name, window in (("reference", reference), ("current", current))
+        ]
+        engine = importlib.import_module(_EVIDENTLY)
+        html = engine.page(effect.key, facts, data.columns, _windows(data, reference, current))
+        self._datasets.store_page(effect.bucket, effect.report_key, html)
+        return f"s3://{effect.bucket}/{effect.report_key}"
+
+
+class _Window:
+    """The batches of a window that could be read, oldest first, and those that could not."""
+
+    def __init__(
+        self,
+        datasets: Datasets,
+        batches: Sequence[Batch],
+        wants: Sequence[Want],
+        required: Sequence[str] = (),
+        *,
+        remembered: bool = False,
+    ) -> None:
+        found = [(b, datasets.read(b, wants, required=required, remembered=remembered)) for b in batches]
+        self.refused = tuple(rows for _, rows in found if isinstance(rows, Refusal))
+        used = [(b, rows) for b, rows in found if isinstance(rows, Rows)]
+        self.read = tuple(_counted(b, rows.count) for b, rows in used)
+        self.rows = sum(rows.count for _, rows in used)
+        self._used = [rows for _, rows in used]
+
+    def column(self, want: Want) -> Any:
+        """The column over all batches: arrays, or a list where it holds lists. There must be a batch."""
+        name, kind = want
+        parts = [rows.columns[name, kind] for rows in self._used]
+        if kind == "list":
+            return [items for part in parts for items in values.lists(part)]
+        one = values.numbers if kind == "number" else values.texts
+        return np.concatenate([one(part) for part in parts])
+
+
+def _counted(batch: Batch, rows: int) -> Batch:
+    return Batch(**{f: getattr(batch, f) for f in ("bucket", "key", "version", "size_bytes", "tried")}, rows=rows)
+
+
+def _watched(data: Data) -> list[Want]:
+    return [(name, "number" if c.kind == "numerical" else "text") for name, c in data.columns.items()]
+
+
+def _labels(data: Data) -> list[Want]:
+    if not (logged := data.predictions):
+        return []
+    return [(logged.key, "text"), (logged.label, "number" if logged.metric in ("mae", "rmse") else "text")]
+
+
+def _predictions(data: Data) -> list[Want]:
+    logged = data.predictions
+    return [(logged.key, "text"), (logged.prediction, _PREDICTED[logged.metric])] if logged else []
+
+
+def _required(data: Data) -> list[str]:
+    return [data.timestamp, *data.required_columns]
+
+
+def _drift(data: Data, reference: _Window, current: _Window) -> tuple[ColumnDrift, ...]:
+    if not data.columns or not reference.rows or not current.rows:
+        return ()
+    engine = importlib.import_module(_EVIDENTLY)
+    found: tuple[ColumnDrift, ...] = engine.drift(data.columns, _windows(data, reference, current))
+    return found
+
+
+def _windows(data: Data, reference: _Window, current: _Window) -> dict[str, Any]:
+    windows = importlib.import_module(_EVIDENTLY).Windows
+    return {want[0]: windows(reference.column(want), current.column(want)) for want in _watched(data)}
+
+
+def _performance(data: Data, logged: _Window, current: _Window) -> Performance | None:
+    if not data.predictions or not logged.rows or not current.rows:
+        return None
+    keys, made = (list(logged.column(want)) for want in _predictions(data))
+    label_keys, labels = (list(current.column(want)) for want in _labels(data))
+    return performance(data.predictions.metric, keys, made, label_keys, labels)
+
+
+def _die_with_parent(parent: int) -> None:
+    """Linux only; elsewhere the end of the input does it, once the request in hand is answered."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if parent and os.getppid() != parent:
+            sys.exit(1)
+
+
+def _own_stdout() -> TextIO:
+    """What is printed by any library goes to stderr; only answers go to the parent."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Answer until the input ends. The argument is the parent's process id, 0 for none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent(int(arguments[0]) if arguments else 0)
+    answers = _own_stdout()
+    worker = Worker(Datasets())
+    for line in sys.stdin:
+        answers.write(worker.answer(line) + "\n")
+        answers.flush()
+        if _EVIDENTLY not in sys.modules and '"columns":{"' in line:
+            # The first windows have no reference yet; by the time one has, Evidently is there.
+            threading.Thread(target=importlib.import_module, args=(_EVIDENTLY,), daemon=True).start()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
