@@ -1,0 +1,188 @@
+"""The story in lines: one wide line per unit of work, JSON off a terminal, and never a secret in it."""
+
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from retrainer.core.events import EvidenceMeasured
+from retrainer.core.evidence import Evidence
+from retrainer.ports import Committed, Entry, Owed, Verdict
+from retrainer.telemetry import word_of
+
+MASK = "***"
+_SECRET_KEYS = re.compile(
+    r"task_?token|^token$|http_?token|authorization|password|secret|security_?token|session_?token|signature|receipt",
+    re.IGNORECASE,
+)
+_SECRET_TEXTS = (
+    # task_token=..., "taskToken": "...", TaskToken='...', Invalid Token: '...', and the same of AWS's other secrets
+    re.compile(
+        r"(?P<keep>(?:task_?token|http_?token|aws_secret_access_key|aws_session_token|secret_?access_?key|"
+        r"x-amz-security-token|x-amz-signature|x-amz-credential|invalid token|password)"
+        r"\\?[\"']?\s*[:=]\s*\\?[\"']?)[^\s\"'\\,;&)}]+",
+        re.IGNORECASE,
+    ),
+    re.compile(r"(?P<keep>\bBearer\s+)[A-Za-z0-9._~+/=-]+", re.IGNORECASE),
+    re.compile(r"(?P<keep>://[^/\s:@]+:)[^/\s@]+(?=@)"),  # a database's password in its URL
+    re.compile(r"(?P<keep>\b)(?:AKIA|ASIA)[A-Z0-9]{16}\b"),  # an AWS access key id
+    re.compile(r"(?P<keep>\b)AAAA[A-Za-z0-9+/=]{100,}"),  # a task token of Step Functions, wherever it stands
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""A name in an event may hold escape sequences; a terminal that shows the log must not obey them."""
+_QUIET = ("botocore", "aiobotocore", "urllib3", "apscheduler", "asyncio", "httpx", "httpcore", "uvicorn")
+
+
+def configure(
+    *, level: str = "info", style: str = "auto", stream: TextIO | None = None, secrets: Iterable[str] = ()
+) -> None:
+    """Send structlog's and the standard library's lines to `stream` (stderr) in one form.
+
+    style: json, console, or auto (console on a terminal). `secrets` are values to be masked wherever they stand.
+    """
+    out = stream or sys.stderr
+    is_console = style == "console" or (style == "auto" and out.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+    ]
+    last: Processor = (
+        structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), timestamp_key="at", exception_formatter=structlog.dev.plain_traceback
+        )
+        if is_console
+        else structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False, default=str)
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                redact(secrets),
+                last,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+
+
+def redact(secrets: Iterable[str] = ()) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
+    """A processor that masks secrets by their key, by their form, and those of `secrets` by their value."""
+    known = tuple(s for s in secrets if s)
+
+    def masked(value: object, key: str = "") -> object:
+        if key and _SECRET_KEYS.search(key) and value is not None:
+            return MASK
+        if isinstance(value, Mapping):
+            return {k: masked(v, str(k)) for k, v in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [masked(v) for v in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        text = str(value)
+        for secret in known:
+            text = text.replace(secret, MASK)
+        for form in _SECRET_TEXTS:
+            text = form.sub(rf"\g<keep>{MASK}", text)
+        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+    def process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+        first = {key: event[key] for key in ("at", "level", "event") if key in event}
+        return {key: masked(value, key) for key, value in {**first, **event}.items()}
+
+    return process
+
+
+class LogTelemetry:
+    """`ports.Telemetry` as log lines. The keys of a line are the same wherever they mean the same."""
+
+    def __init__(self) -> None:
+        self._log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("retrainer")
+
+    def received(self, queue: str, kind: str, verdict: Verdict, why: str) -> None:
+        keys: dict[str, Any] = {"queue": queue.rsplit("/", 1)[-1], "kind": kind, "verdict": verdict.value}
+        if why:
+            keys["why"] = why
+        say = self._log.warning if verdict in (Verdict.MALFORMED, Verdict.FOREIGN) else self._log.debug
+        say("message_received", **keys)
+
+    def decided(self, entry: Entry, committed: Committed, took_seconds: float) -> None:
+        if committed is not Committed.NEW:
+            self._log.debug(
+                "decision_not_new",
+                model=entry.model,
+                kind=word_of(entry.event),
+                identity=entry.event.identity,
+                committed=committed.value,
+            )
+            return
+        decision = entry.decision
+        state = decision.state
+        keys: dict[str, Any] = {
+            "model": entry.model,
+            "decision": decision.id,
+            "kind": word_of(entry.event),
+            "identity": entry.event.identity,
+            "reason": decision.reason.value,
+            "detail": decision.detail,
+            "effects": [word_of(e) for e in decision.effects],
+            "execution": state.execution.name if state.execution else None,
+            "generation": state.generation,
+            "champion": state.champion.generation if state.champion else None,
+            "kept": [f"{m.kind}:{m.name}" for m in state.kept],
+            "policy": entry.policy_hash[:12],
+            "took_seconds": round(took_seconds, 6),
+        }
+        if isinstance(entry.event, EvidenceMeasured):
+            keys |= _measured(entry.event.evidence)
+        self._log.info("decision", **keys)
+
+    def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None:
+        keys: dict[str, Any] = {
+            "model": owed.model,
+            "effect": owed.effect.key,
+            "kind": word_of(owed.effect),
+            "decision": owed.decision,
+            "tries": owed.tries,
+            "took_seconds": round(took_seconds, 6),
+        }
+        if error is None:
+            self._log.info("effect_carried_out", **keys)
+        else:
+            self._log.warning("effect_not_carried_out", error=error, **keys)
+
+    def failed(self, what: str, error: BaseException) -> None:
+        self._log.error("task_failed", task=what, error_kind=type(error).__name__, error=str(error), exc_info=error)
+
+
+def _measured(evidence: Evidence) -> dict[str, Any]:
+    keys: dict[str, Any] = {
+        "rows": evidence.rows,
+        "drift_share": round(evidence.drift_share, 4),
+        "measured_seconds": round(evidence.took_seconds, 3),
+    }
+    if seen := evidence.performance:
+        keys |= {"metric": seen.metric, "performance": seen.value, "labels": seen.labels}
+    return keys

@@ -1,0 +1,207 @@
+"""A recorded decision, told: what came, what was decided and why, what became of it; and a model's state. Pure."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from retrainer.core.execution import Execution
+from retrainer.core.reason import Reason
+from retrainer.core.state import ModelState
+from retrainer.core.window import untried_rows
+from retrainer.ports import Recorded
+from retrainer.telemetry import word
+
+Facts = Mapping[str, Any]
+"""What `facts` gives: plain values, fit for JSON. `text` renders them, wherever they come from."""
+
+MEANING: Mapping[str, str] = {
+    Reason.RETRAINING: "a retraining starts",
+    Reason.PAUSED: "an operator has paused the model; what is met meanwhile is kept",
+    Reason.RUNNING: "a trigger is kept, because an execution of this model is under way",
+    Reason.COOLING_DOWN: "a trigger is kept, because an execution ended a short while ago",
+    Reason.TOO_FEW_ROWS: "a trigger is kept, because there is too little new to learn from",
+    Reason.OVER_BUDGET: "a trigger is kept, because the budget of executions is used up",
+    Reason.NOTHING_MET: "nothing asks for a retraining",
+    Reason.MEASURING: "evidence is being measured, and will be decided upon",
+    Reason.NOT_WATCHED: "the policy does not watch this",
+    Reason.NOTED: "for the record; nothing follows from it",
+    Reason.RESUMED: "the pause is over",
+    Reason.STALE: "this is about something that is no longer awaited",
+    Reason.NOT_WAITING: "no execution of that name waits for a person",
+    Reason.DATA_UNUSABLE: "some of the data cannot be used, and was left out",
+    Reason.EVIDENCE_FAILED: "nothing could be measured; it is tried again later",
+    Reason.EFFECT_FAILED: "something decided could not be done",
+    Reason.EXECUTION_STARTED: "Step Functions has accepted the execution",
+    Reason.EXECUTION_FAILED: "the execution did not come to an outcome",
+    Reason.APPROVAL_REQUESTED: "the challenger passed the gate, and a person is asked",
+    Reason.APPROVED: "a person has approved the challenger",
+    Reason.REJECTED: "a person has rejected the challenger",
+    Reason.PROMOTED: "the challenger is the champion now",
+    Reason.REFUSED: "the gate refused the challenger; the champion stays",
+    Reason.SUPERSEDED: "a newer model was faster; the champion stays",
+}
+
+_CAME: Mapping[str, str] = {
+    "object_created": "s3://{bucket}/{key} ({size_bytes} bytes)",
+    "evidence_measured": "the answer to {effect}",
+    "execution_started": "{execution}",
+    "execution_ended": "{execution} {status}",
+    "training_job_changed": "{job} is {status} ({secondary_status})",
+    "alarm_changed": "alarm {alarm} is {state} since {changed_at}",
+    "schedule_fired": "schedule {schedule}, due at {fire_at}",
+    "retraining_requested": "{by}: {why}",
+    "model_paused": "{by}: {why}",
+    "model_resumed": "{by}",
+    "approval_requested": "{execution}",
+    "approval_answered": "{execution}, answered by {by}",
+    "effect_failed": "{kind} {effect}: {why}",
+    "effect_done": "{kind} {effect}",
+    "woken": "the moment {wake_at} has passed",
+    "policy_changed": "policy {policy_hash}",
+}
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def facts(recorded: Recorded, bucket: str | None = None) -> dict[str, Any]:
+    """Everything known of a decision; `bucket` is where its report lies, if it has one."""
+    kinds = {word(kind): key for key, kind, _ in recorded.effects}
+    event = {k: v for k, v in json.loads(recorded.event).items() if k != "task_token"}
+    path = f"reports/{recorded.model}/{recorded.id}.html"
+    return {
+        "decision": recorded.id,
+        "model": recorded.model,
+        "at": recorded.at.isoformat(),
+        "event": {"kind": word(recorded.event_kind), "identity": recorded.event_identity, "fields": event},
+        "reason": recorded.reason,
+        "meaning": MEANING.get(recorded.reason, ""),
+        "detail": recorded.detail,
+        "effects": [{"key": k, "kind": word(kind), "status": status} for k, kind, status in recorded.effects],
+        "execution": kinds.get("start_execution") or event.get("execution"),
+        "report": (f"s3://{bucket}/{path}" if bucket else path) if "publish_report" in kinds else None,
+        "policy_hash": recorded.policy_hash,
+        "state_hash_before": recorded.state_hash_before,
+        "state_hash_after": recorded.state_hash_after,
+    }
+
+
+def state(known: ModelState, policy_hash: str | None) -> dict[str, Any]:
+    """What is known of a model now. Every field is named here, so that the task token cannot slip through."""
+    evidence, champion, pause = known.evidence, known.champion, known.pause
+    return {
+        "version": known.version,
+        "generation": known.generation,
+        "policy_hash": policy_hash,
+        "champion": champion
+        and {
+            "generation": champion.generation,
+            "execution": champion.execution,
+            "model_package_arn": champion.model_package_arn,
+            "promoted_at": champion.promoted_at.isoformat(),
+            "metrics": champion.metrics,
+        },
+        "execution": _execution(known.execution),
+        "window": {
+            "batches": len(known.window),
+            "rows": sum(b.rows or 0 for b in known.window),
+            "rows_untried": untried_rows(known.window),
+        },
+        "kept": [{"kind": m.kind.value, "name": m.name, "why": m.why, "at": m.at.isoformat()} for m in known.kept],
+        "pause": pause and {"by": pause.by, "why": pause.why, "since": pause.since.isoformat()},
+        "measuring": known.measuring,
+        "evidence": evidence
+        and {
+            "rows": evidence.rows,
+            "drift_share": evidence.drift_share,
+            "drifted": [c.column for c in evidence.drift if c.drifted],
+            "metric": evidence.performance and evidence.performance.metric,
+            "performance": evidence.performance and evidence.performance.value,
+            "labels": evidence.performance and evidence.performance.labels,
+        },
+        "wake_at": known.wake_at and known.wake_at.isoformat(),
+    }
+
+
+def text(told: Facts) -> str:
+    """The facts of one decision for a terminal. What a stranger may have written cannot move the cursor."""
+    event = told["event"]
+    lines = [
+        f"{told['decision']}: {told['reason']} - {told['meaning']}",
+        _line("at", told["at"]),
+        _line("came", f"{event['kind']}: {_came(event)}"),
+        *(_line("", seen) for seen in _seen(event)),
+        _line("identity", event["identity"]),
+        _line("why", told["detail"] or told["meaning"]),
+    ]
+    if told["execution"]:
+        lines.append(_line("execution", told["execution"]))
+    for label, effect in zip(("effects", *[""] * len(told["effects"])), told["effects"], strict=False):
+        lines.append(_line(label, f"{effect['kind']} {effect['key']}: {effect['status']}"))
+    if told["report"]:
+        lines.append(_line("report", told["report"]))
+    hashes = (told[name][:12] for name in ("policy_hash", "state_hash_before", "state_hash_after"))
+    lines.append(_line("hashes", "policy {}, state {} -> {}".format(*hashes)))
+    return "\n".join(lines)
+
+
+def printable(value: object) -> str:
+    """The text of a value with its control characters spelt out."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
+
+
+def _execution(known: Execution | None) -> dict[str, Any] | None:
+    if known is None:
+        return None
+    return {
+        "name": known.name,
+        "generation": known.generation,
+        "attempt": known.attempt,
+        "decision": known.decision,
+        "status": known.status.value,
+        "planned_at": known.planned_at.isoformat(),
+        "arn": known.arn,
+        "triggers": [f"{m.kind}: {m.why}" for m in known.triggers],
+        "waits_for_approval_since": known.approval and known.approval.requested_at.isoformat(),
+    }
+
+
+def _line(label: str, value: object) -> str:
+    return f"  {label:<10}{printable(value)}"
+
+
+def _came(event: Facts) -> str:
+    try:
+        return _CAME[event["kind"]].format(**event["fields"])
+    except (KeyError, IndexError):
+        # An event of another version of the daemon: told as it is stored.
+        return json.dumps(event["fields"], ensure_ascii=False)
+
+
+def _seen(event: Facts) -> Sequence[str]:
+    """The figures that an event brought."""
+    if evidence := event["fields"].get("evidence"):
+        return _evidence(evidence)
+    if outcome := event["fields"].get("outcome"):
+        return _outcome(outcome)
+    cause = event["fields"].get("cause")
+    return [cause] if cause else []
+
+
+def _evidence(evidence: Facts) -> Sequence[str]:
+    seen = [f"{evidence['rows']} rows against {evidence['reference_rows']} of the reference window"]
+    for column in evidence["drift"]:
+        verdict = "drifted" if column["drifted"] else "no drift"
+        measured = f"{column['test']} {column['score']:.4g}, threshold {column['threshold']:g}"
+        seen.append(f"{column['column']}: {measured}: {verdict}")
+    if done := evidence["performance"]:
+        seen.append(f"{done['metric']} {done['value']:.4f} on {done['labels']} labels")
+    seen += [f"refused s3://{r['bucket']}/{r['key']}: {r['why']}" for r in evidence["refused"]]
+    return seen
+
+
+def _outcome(outcome: Facts) -> Sequence[str]:
+    seen = [f"{outcome['verdict']}: {outcome['why']}"]
+    if outcome["metric"] and outcome["challenger"] is not None:
+        champion = f", champion {outcome['champion']:.4f}" if outcome["champion"] is not None else ""
+        seen.append(f"{outcome['metric']}: challenger {outcome['challenger']:.4f}{champion}")
+    return seen

@@ -1,0 +1,77 @@
+"""A decision is told so that a person understands it, and so that it cannot harm their terminal."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from retrainer import explain
+from retrainer.core.events import EvidenceMeasured
+from retrainer.core.evidence import ColumnDrift, Evidence, Performance
+from retrainer.core.reason import Reason
+from retrainer.core.record import dump
+from retrainer.ports import Recorded
+from retrainer.telemetry import EVENTS
+
+EVENT = EvidenceMeasured(
+    effect="recommender-1.measure",
+    evidence=Evidence(
+        rows=5210,
+        reference_rows=48000,
+        drift=(ColumnDrift(column="genre", test="psi", score=0.312, threshold=0.2, drifted=True),),
+        performance=Performance(metric="accuracy", value=0.7, labels=50),
+    ),
+)
+RECORDED = Recorded(
+    id="recommender-2",
+    model="recommender",
+    at=datetime(2026, 1, 2, tzinfo=UTC),
+    event_kind="EvidenceMeasured",
+    event_identity=EVENT.identity,
+    event=dump(EVENT),
+    reason="retraining",
+    detail="recommender-g1-00000000; drift: drift share 1.00 >= 0.5",
+    policy_hash="a" * 64,
+    state_hash_before="b" * 64,
+    state_hash_after="c" * 64,
+    effects=(
+        ("recommender-g1-00000000", "StartExecution", "done"),
+        ("recommender-2.report", "PublishReport", "owed"),
+    ),
+)
+
+
+def test_a_decision_is_told_whole() -> None:
+    assert explain.text(explain.facts(RECORDED, "my-data")).splitlines() == [
+        "recommender-2: retraining - a retraining starts",
+        "  at        2026-01-02T00:00:00+00:00",
+        "  came      evidence_measured: the answer to recommender-1.measure",
+        "            5210 rows against 48000 of the reference window",
+        "            genre: psi 0.312, threshold 0.2: drifted",
+        "            accuracy 0.7000 on 50 labels",
+        "  identity  evidence:recommender-1.measure",
+        "  why       recommender-g1-00000000; drift: drift share 1.00 >= 0.5",
+        "  execution recommender-g1-00000000",
+        "  effects   start_execution recommender-g1-00000000: done",
+        "            publish_report recommender-2.report: owed",
+        "  report    s3://my-data/reports/recommender/recommender-2.html",
+        "  hashes    policy aaaaaaaaaaaa, state bbbbbbbbbbbb -> cccccccccccc",
+    ]
+
+
+def test_every_reason_and_every_event_has_its_words() -> None:
+    assert set(explain.MEANING) == set(Reason)
+    assert set(explain._CAME) == set(EVENTS)
+
+
+def test_what_a_stranger_wrote_cannot_move_the_cursor() -> None:
+    event = json.dumps({"by": "kim", "why": "\x1b[2J\u202ehidden", "request": "r"})
+    recorded = replace(RECORDED, event_kind="RetrainingRequested", event=event)
+    told = explain.text(explain.facts(recorded))
+    assert "kim: \\u001b[2J\\u202ehidden" in told
+    assert "\x1b" not in told
+
+
+def test_an_event_of_another_version_is_told_as_it_is_stored() -> None:
+    recorded = replace(RECORDED, event_kind="MoonRisen", event='{"task_token":"x","phase":"full"}')
+    told = explain.text(explain.facts(recorded))
+    assert 'moon_risen: {"phase": "full"}' in told
