@@ -28,6 +28,10 @@ lint: $(VENV)/.test ## Format, rules, types, import contracts, security, templat
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/cfn-lint deploy/sam/template.yaml
+	$(BIN)/statelint deploy/statemachine/retraining.asl.json
+	npm ci --prefix deploy/lint --no-audit --no-fund --silent
+	deploy/lint/node_modules/.bin/asl-validator --json-path deploy/statemachine/retraining.asl.json
 	$(BIN)/bandit -q -r retrainer trainer deploy -c pyproject.toml
 
 format: $(VENV)/.test ## Write the code as the linter wants it

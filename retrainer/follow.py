@@ -62,6 +62,9 @@ class Observer:
         try:
             async with self._at_once:
                 ended = await self._engine.ended(execution.arn)
+                if ended is None and execution.approval:
+                    # The state machine gives up asking a person when the daemon, which holds the question, is gone.
+                    await self._engine.heartbeat(execution.approval.task_token)
             if ended:
                 await self._loop.take(model, ended)
         except NoPolicyError:

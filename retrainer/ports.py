@@ -234,6 +234,10 @@ class Engine(Protocol):
         """Answer a task token. Raises TransientError, or PermanentError when the execution no longer waits."""
         ...
 
+    async def heartbeat(self, task_token: str) -> None:
+        """Keep a question to a person open. Raises TransientError, or PermanentError when nobody waits any more."""
+        ...
+
     async def ended(self, arn: str) -> ExecutionEnded | None:
         """How the execution ended, or None while it runs; one that AWS does not know has ended, ABORTED.
 

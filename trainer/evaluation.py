@@ -47,7 +47,17 @@ def _challengers(folder: Path, users: list[UserCases]) -> list[dict[str, Any]]:
     archives = sorted(folder.rglob("model.tar.gz")) if folder.is_dir() else []
     if not archives:
         raise ArtefactError(f"{folder}: no challenger; give <training job>/output/model.tar.gz")
-    return [_challenger(archive.relative_to(folder), archive, users) for archive in archives]
+    entries = []
+    for archive in archives:
+        try:
+            entries.append(_challenger(archive.relative_to(folder), archive, users))
+        except ArtefactError as error:
+            # SageMaker uploads what a stopped spot job leaves; the job that finished its work is beside it.
+            say("challenger_skipped", reason=str(error))
+            refused = error
+    if not entries:
+        raise refused
+    return entries
 
 
 def _challenger(place: Path, archive: Path, users: list[UserCases]) -> dict[str, Any]:

@@ -106,15 +106,13 @@ class StepFunctions:
     async def answer(self, effect: AnswerApproval) -> None:
         """Answer the task token; it is in no message, and neither is the cause, which may hold it."""
         output = canonical({"approved": effect.approved, "by": effect.by})
-        doing = f"answering the approval of {effect.execution}"
-        try:
-            await self._states.send_task_success(taskToken=effect.task_token, output=output)
-        except ClientError as error:
-            if _code(error) in _NO_LONGER_WAITS:
-                raise PermanentError(f"{effect.execution} no longer waits for an approval ({_code(error)})") from None
-            raise _without(effect.task_token, _translated(doing, error)) from None
-        except _FAILURES as error:
-            raise _without(effect.task_token, _translated(doing, error)) from None
+        sent = self._states.send_task_success(taskToken=effect.task_token, output=output)
+        await _with_token(f"answering the approval of {effect.execution}", effect.task_token, sent)
+
+    async def heartbeat(self, task_token: str) -> None:
+        """Keep the question open; the token is in no message."""
+        sent = self._states.send_task_heartbeat(taskToken=task_token)
+        await _with_token("keeping an approval open", task_token, sent)
 
     async def ended(self, arn: str) -> ExecutionEnded | None:
         """How the execution ended, or None while it runs. Raises PermanentError when it may not be described."""
@@ -148,6 +146,17 @@ async def _asked(doing: str, call: Coroutine[Any, Any, T]) -> T:
         return await call
     except _FAILURES as error:
         raise _translated(doing, error) from error
+
+
+async def _with_token(doing: str, token: str, call: Coroutine[Any, Any, object]) -> None:
+    try:
+        await call
+    except ClientError as error:
+        if _code(error) in _NO_LONGER_WAITS:
+            raise PermanentError(f"{doing}: the execution no longer waits ({_code(error)})") from None
+        raise _without(token, _translated(doing, error)) from None
+    except _FAILURES as error:
+        raise _without(token, _translated(doing, error)) from None
 
 
 def _translated(doing: str, error: Exception) -> TransientError | PermanentError:

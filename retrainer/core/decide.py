@@ -179,9 +179,18 @@ def _evidence_measured(policy: Policy, state: ModelState, event: EvidenceMeasure
         return _Step(state, Reason.STALE, f"{event.effect} is no longer awaited")
     evidence = event.evidence
     kept = window.counted(window.without(state.window, evidence.refused), evidence.batches)
+    training = window.without(state.training, evidence.refused)
     predictions = window.without(state.predictions, evidence.refused)
     again = state.measure_again
-    state = replace(state, window=kept, predictions=predictions, evidence=evidence, measuring=None, measure_again=False)
+    state = replace(
+        state,
+        window=kept,
+        training=training,
+        predictions=predictions,
+        evidence=evidence,
+        measuring=None,
+        measure_again=False,
+    )
     state = _with_baseline(policy, state)
     effects: tuple[Effect, ...] = ()
     if again:

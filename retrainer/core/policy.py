@@ -37,7 +37,11 @@ Duration = Annotated[
     BeforeValidator(_duration),
     WithJsonSchema({"type": "string", "pattern": _DURATION, "examples": ["6h"]}),
 ]
-Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./=-]*/$", description="An S3 key prefix ending in /")]
+_UNDER = r"/([A-Za-z0-9_.=-]+/)*$"
+DataPrefix = Annotated[str, Field(pattern="^data" + _UNDER, description="S3 key prefix of batches: data/.../")]
+PredictionsPrefix = Annotated[
+    str, Field(pattern="^predictions" + _UNDER, description="S3 key prefix of logged predictions: predictions/.../")
+]
 Metric = Literal["hit_rate_at_10", "accuracy", "mae", "rmse"]
 
 
@@ -67,7 +71,7 @@ class Column(_Declared):
 class Predictions(_Declared):
     """Where served predictions are logged, and how they are joined with the labels in the data."""
 
-    prefix: Prefix
+    prefix: PredictionsPrefix
     key: str = Field(description="The column that predictions and data share")
     prediction: str = Field(description="The predicted value; for hit_rate_at_10 a list of items, best first")
     label: str = Field(description="The column of the data that holds what really happened")
@@ -78,7 +82,7 @@ class Data(_Declared):
     """Where batches arrive and which of their columns matter."""
 
     bucket: str = Field(description="Filled in from the daemon's settings when it is left out")
-    prefix: Prefix
+    prefix: DataPrefix
     timestamp: str
     required_columns: tuple[str, ...] = ()
     columns: dict[str, Column] = {}
@@ -230,13 +234,13 @@ class GateRule(_Declared):
 
     metric: str = Field(pattern=r"^[a-z0-9_]+$")
     min_gain: float = Field(default=0.0, description="Over the champion, in units of the metric")
-    baselines: tuple[str, ...] = Field(default=(), description="Comparators that it must not fall below")
+    baselines: tuple[str, ...] = Field(default=(), description="Comparators that it must beat")
 
 
 class Policy(_Declared):
     """One model's policy."""
 
-    model: str = Field(pattern=r"^[a-z][a-z0-9-]{0,23}$")
+    model: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,22}[a-z0-9])?$")
     data: Data
     windows: Windows = Windows()
     triggers: Triggers = Triggers()

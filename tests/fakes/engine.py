@@ -18,6 +18,7 @@ class MemoryEngine:
         self.ends: dict[str, ExecutionEnded] = {}
         self.answers: dict[str, bool] = {}
         self.asked: Counter[str] = Counter()
+        self.heartbeats: Counter[str] = Counter()
         self.throttled = False
         self.refuses = ""
         """Why every start is refused for good, if it is."""
@@ -46,6 +47,11 @@ class MemoryEngine:
         if effect.execution in self.answers:
             raise PermanentError(f"{effect.execution} no longer waits")
         self.answers[effect.execution] = effect.approved
+
+    async def heartbeat(self, task_token: str) -> None:
+        if self.throttled:
+            raise TransientError("ThrottlingException: Rate exceeded")
+        self.heartbeats[task_token] += 1
 
     async def ended(self, arn: str) -> ExecutionEnded | None:
         name = arn.removeprefix(ARN)

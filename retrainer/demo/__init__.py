@@ -1,0 +1,1 @@
+"""The demonstration: real interactions replayed through the real loop, on one machine."""

@@ -1,0 +1,118 @@
+"""What the policy is compared with: the first model for ever, and a retraining after every batch; both really done.
+
+They use the training image's own contract (a folder, `train`, `serve`), in processes beside the loop.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from retrainer.demo.children import die_with_me
+from retrainer.demo.movielens import Quarter
+from retrainer.demo.shop import Request, Score, body, ranks, shown
+
+
+class Rival:
+    """A model served from a folder, scored on the requests of each quarter."""
+
+    def __init__(self, folder: Path, artefact: Path) -> None:
+        self.score = Score()
+        self.retrainings = 0
+        self._folder = folder
+        self._artefact = artefact
+        self._server: Server | None = None
+
+    def answer(self, requests: Sequence[Request]) -> None:
+        """Score the model on these requests."""
+        if self._server is None:
+            self._server = Server(self._folder / "serve", self._artefact)
+        self.score.add(ranks(requests, self._server.ask(requests)))
+
+    def retrain(self, quarters: Sequence[Quarter], hyperparameters: dict[str, str]) -> None:
+        """Train on all these quarters, warm from the present model as the loop's training jobs are."""
+        self._artefact = train(self._folder / "train", quarters, hyperparameters, self._artefact)
+        self.retrainings += 1
+        self.close()
+
+    def close(self) -> None:
+        if self._server:
+            self._server.close()
+            self._server = None
+
+
+class Server:
+    """`python -m trainer serve` on a free port of the loopback."""
+
+    def __init__(self, base: Path, artefact: Path) -> None:
+        shutil.rmtree(base, ignore_errors=True)
+        (base / "model").mkdir(parents=True)
+        with tarfile.open(artefact) as archive:
+            archive.extractall(base / "model", filter="data")
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self._url = f"http://127.0.0.1:{port}"
+        given = {"SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_BIND_TO_HOST": "127.0.0.1"}
+        self._process = _start(base, "serve", **given)
+        self._wait()
+
+    def ask(self, requests: Sequence[Request]) -> list[list[int]]:
+        headers = {"content-type": "application/json"}
+        answer = httpx.post(f"{self._url}/invocations", content=body(requests), headers=headers, timeout=60)
+        return shown(answer.raise_for_status().content)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(timeout=20)
+
+    def _wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if httpx.get(f"{self._url}/ping", timeout=2).status_code == httpx.codes.OK:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.1)
+        self._process.kill()
+        raise RuntimeError(f"the model of {self._url} did not come up; its output is beside it, in log.txt")
+
+
+def train(base: Path, quarters: Sequence[Quarter], hyperparameters: dict[str, str], champion: Path) -> Path:
+    """One training job without SageMaker; returns its model.tar.gz."""
+    shutil.rmtree(base, ignore_errors=True)
+    for name in ("train", "champion"):
+        (base / "input" / "data" / name).mkdir(parents=True)
+    (base / "input" / "config").mkdir()
+    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+    pq.write_table(pa.concat_tables([q.rows for q in quarters]), base / "input" / "data" / "train" / "train.parquet")
+    shutil.copy(champion, base / "input" / "data" / "champion" / "model.tar.gz")
+    if _start(base, "train").wait() != 0:
+        raise RuntimeError(f"a training for the comparison failed; see {base.parent / 'log.txt'}")
+    artefact = base.parent / "model.tar.gz"
+    with tarfile.open(artefact, "w:gz") as archive:
+        archive.add(base / "model", arcname=".")
+    return artefact
+
+
+def _start(base: Path, verb: str, **environment: str) -> subprocess.Popen[bytes]:
+    """The trainer as SageMaker starts it, its /opt/ml being `base`; what it prints is kept beside `base`."""
+    given = {**os.environ, "SAGEMAKER_BASE_DIR": str(base), "OMP_NUM_THREADS": "1", **environment}
+    with (base.parent / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            die_with_me(sys.executable, "-m", "trainer", verb),
+            env=given,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
