@@ -215,12 +215,15 @@ async def test_an_answer_reaches_the_waiting_execution_and_only_once(world: Worl
         by="ada",
         task_token=json.loads(told["Body"])["token"],
     )
+    await world.engine.heartbeat(effect.task_token)
     await world.engine.answer(effect)
     await world.end(arn)
     seen = await world.states.describe_execution(executionArn=arn)
     assert json.loads(seen["output"]) == {"approved": approved, "by": "ada"}
-    with pytest.raises(PermanentError, match="recommender-g10-0000000b no longer waits for an approval"):
+    with pytest.raises(PermanentError, match="approval of recommender-g10-0000000b: the execution no longer waits"):
         await world.engine.answer(effect)
+    with pytest.raises(PermanentError, match="keeping an approval open: the execution no longer waits"):
+        await world.engine.heartbeat(effect.task_token)
 
 
 # --- failing, or lying, as a server may ---

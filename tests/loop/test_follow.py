@@ -113,3 +113,16 @@ async def test_the_end_of_an_execution_waits_for_its_policy() -> None:
         world.policies["recommender"] = gone
         await asyncio.sleep(16)
     assert Reason.PROMOTED in await world.reasons()
+
+
+async def test_a_question_to_a_person_is_kept_open_until_it_is_answered() -> None:
+    world = World()
+    async with House(world).alive() as house:
+        (name,) = await started(world)
+        await house.loop.take("recommender", ApprovalRequested(execution=name, task_token="secret"))
+        await asyncio.sleep(46)
+        kept_open = world.engine.heartbeats["secret"]
+        world.engine.promote(name)
+        await asyncio.sleep(46)
+    assert kept_open >= 3
+    assert world.engine.heartbeats["secret"] <= kept_open + 1

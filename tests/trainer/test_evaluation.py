@@ -79,3 +79,14 @@ def test_without_a_challenger_there_is_nothing_to_evaluate(processing: Paths) ->
         archive.unlink()
     with pytest.raises(ArtefactError, match="no challenger; give <training job>/output/model"):
         evaluation.main(processing)
+
+
+def test_what_a_stopped_spot_job_left_is_passed_over(processing: Paths) -> None:
+    left = processing.processing_input("challenger") / "r-g1-abc-spot-0" / "output" / "model.tar.gz"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half a model")
+    assert {c["job"] for c in run(processing)["challengers"]} == {"r-g1-abc-small-0", "r-g1-abc-ease-0"}
+    for archive in processing.processing_input("challenger").rglob("model.tar.gz"):
+        archive.write_bytes(b"half a model")
+    with pytest.raises(ArtefactError, match="not a readable model archive"):
+        evaluation.main(processing)
