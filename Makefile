@@ -9,7 +9,7 @@ PIP     = $(BIN)/pip --disable-pip-version-check
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit bench clean constraints schema
+.PHONY: help demo test lint unit format clean constraints schema
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,9 +30,12 @@ lint: $(VENV)/.test ## Format, rules, types, import contracts, security, templat
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint deploy/sam/template.yaml
 	$(BIN)/statelint deploy/statemachine/retraining.asl.json
-	npm ci --prefix deploy/lint --no-audit --no-fund --silent
-	deploy/lint/node_modules/.bin/asl-validator --json-path deploy/statemachine/retraining.asl.json
+	$(BIN)/npm ci --prefix deploy/lint --no-audit --no-fund --silent
+	PATH="$(abspath $(BIN)):$$PATH" deploy/lint/node_modules/.bin/asl-validator --json-path deploy/statemachine/retraining.asl.json
 	$(BIN)/bandit -q -r retrainer trainer deploy -c pyproject.toml
+
+schema: $(VENV)/.demo ## Write policies/schema.json anew from the policy's own definition
+	$(BIN)/python -c 'from retrainer.adapters.policy_files import schema; print(schema(), end="")' > policies/schema.json
 
 format: $(VENV)/.test ## Write the code as the linter wants it
 	$(BIN)/ruff format .

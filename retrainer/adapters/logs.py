@@ -11,7 +11,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from retrainer.core.events import EvidenceMeasured
 from retrainer.core.evidence import Evidence
-from retrainer.ports import Committed, Entry, Owed, Verdict
+from retrainer.ports import Committed, ConfigError, Entry, Owed, PermanentError, TransientError, Verdict
 from retrainer.telemetry import word_of
 
 MASK = "***"
@@ -174,7 +174,12 @@ class LogTelemetry:
             self._log.warning("effect_not_carried_out", error=error, **keys)
 
     def failed(self, what: str, error: BaseException) -> None:
-        self._log.error("task_failed", task=what, error_kind=type(error).__name__, error=str(error), exc_info=error)
+        """An outage is one line, a defect comes with its traceback."""
+        told = {"task": what, "error_kind": type(error).__name__, "error": str(error)}
+        if isinstance(error, TransientError | PermanentError | ConfigError):
+            self._log.warning("task_failed", **told)
+        else:
+            self._log.error("task_failed", **told, exc_info=error)
 
 
 def _measured(evidence: Evidence) -> dict[str, Any]:

@@ -32,6 +32,7 @@ MODEL = "recommender"
 SETTLED_SECONDS = 300.0
 """How long the loop may take over one batch, a retraining included, before the demonstration gives up."""
 
+LOOK_SECONDS = 0.25
 COOLDOWN_SECONDS = 30.0
 """A trigger kept for longer than this is not waited for."""
 
@@ -80,7 +81,9 @@ def _play(plan: Plan, console: Console) -> Mapping[str, Any]:
                 scene.replay(quarter)
                 if done == 0:
                     rivals.start()
-            view.batch("the comparison", len(quarters))
+            view.tell("the replay is done; the comparison with never and always retraining is still being trained")
+            for done in rivals.progress():
+                view.batch("comparison", done)
             frozen, always = rivals.finish()
         finally:
             rivals.stop()
@@ -88,7 +91,7 @@ def _play(plan: Plan, console: Console) -> Mapping[str, Any]:
         scene.keep(results)
     console.print(table(results["ways"].items()))
     for name, place in results["where"].items():
-        console.print(f"{name:>10}  {place}", highlight=False)
+        console.print(f"{name:>10}  {place}", highlight=False, soft_wrap=True)
     return results
 
 
@@ -162,7 +165,7 @@ class Scene:
         status, folder = self._status(), self._plan.folder
         policy = {"retrainings": float(status["generation"] - 1)}
         ways = {
-            "never (the first model)": _told(frozen.score, 0, always.score),
+            "never": _told(frozen.score, 0, always.score),
             "by this policy": _told(self.score, policy["retrainings"], always.score),
             "after every batch": _told(always.score, always.retrainings, always.score),
         }
@@ -211,7 +214,7 @@ class Scene:
             if arrived and self._idle():
                 self._show(batch, key)
                 return
-            time.sleep(0.1)
+            time.sleep(LOOK_SECONDS)
         raise RuntimeError(f"the loop did not settle on {key} in {SETTLED_SECONDS:.0f} s; see daemon.log")
 
     def _show(self, batch: str, key: str) -> bool:
@@ -272,6 +275,7 @@ class Rivals:
         self._thread = threading.Thread(target=self._run, name="rivals", daemon=True)
         self._rivals: tuple[Rival, ...] = ()
         self._error: Exception | None = None
+        self._done = 0
 
     def start(self) -> None:
         """Begin with the model that the loop has just put into production."""
@@ -283,8 +287,14 @@ class Rivals:
         self._rivals = tuple(Rival(self._folder / name, artefact) for name in ("never", "always"))
         self._thread.start()
 
+    def progress(self) -> Iterator[int]:
+        """How many batches are done, a few times a second until all are."""
+        while self._thread.is_alive():
+            yield self._done
+            self._thread.join(LOOK_SECONDS)
+
     def finish(self) -> tuple[Rival, Rival]:
-        """Wait for both; raises what went wrong with them."""
+        """Both, when they are done; raises what went wrong with them."""
         self._thread.join()
         if self._error:
             raise self._error
@@ -303,6 +313,7 @@ class Rivals:
         try:
             for n, quarter in enumerate(self._quarters):
                 requests = counter.requests(quarter, asked=0 if n == 0 else shop.ASKED)
+                self._done = n
                 if n == 0:
                     continue
                 for rival in self._rivals:

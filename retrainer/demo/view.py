@@ -59,7 +59,7 @@ class View:
 def table(rows: Iterable[tuple[str, Mapping[str, float]]]) -> Table:
     """The comparison: a row a way of retraining."""
     shown = Table(title="Served recommendations, all on the same requests")
-    for heading in ("retrained", "times", "hit rate @10", "nDCG @10", "of retraining always"):
+    for heading in ("retrained", "times", "hit rate @10", "nDCG @10", "of always"):
         shown.add_column(heading, justify="left" if heading == "retrained" else "right")
     for name, row in rows:
         shown.add_row(

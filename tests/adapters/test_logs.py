@@ -17,7 +17,7 @@ from retrainer.core.events import ApprovalRequested, EvidenceMeasured
 from retrainer.core.evidence import Evidence
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
-from retrainer.ports import Committed, Entry, Owed, Verdict
+from retrainer.ports import Committed, Entry, Owed, TransientError, Verdict
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TOKEN = "AAAAKgAAAAIAAAAA" + "x9/+" * 60
@@ -80,10 +80,14 @@ def test_a_decision_on_evidence_says_what_was_measured(out: io.StringIO) -> None
 def test_what_is_refused_and_what_fails_warns(out: io.StringIO) -> None:
     telemetry = LogTelemetry()
     telemetry.received("https://sqs/1/events", "unknown", Verdict.MALFORMED, "not JSON")
-    telemetry.failed("observer", OSError("no route"))
-    refused, failed = lines(out)
+    telemetry.failed("observer", TransientError("no route"))
+    telemetry.failed("observer", OSError("a defect"))
+    refused, failed, defect = lines(out)
     assert (refused["event"], refused["level"], refused["why"]) == ("message_received", "warning", "not JSON")
-    assert (failed["event"], failed["error_kind"], failed["error"]) == ("task_failed", "OSError", "no route")
+    assert (failed["event"], failed["error_kind"], failed["error"]) == ("task_failed", "TransientError", "no route")
+    assert (failed["level"], defect["level"]) == ("warning", "error")
+    assert "exception" not in failed
+    assert "exception" in defect
 
 
 def test_no_secret_is_ever_logged(out: io.StringIO) -> None:
