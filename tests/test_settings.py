@@ -1,6 +1,7 @@
 """Settings come from the environment, and a wrong one is told with what to set instead."""
 
 import os
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -102,3 +103,7 @@ def test_the_table_for_the_documentation_names_every_setting() -> None:
     assert [line.split("`")[1] for line in table().splitlines()[2:]] == [
         f"RETRAINER_{name.upper()}" for name in Settings.model_fields
     ]
+
+
+def test_the_readme_shows_the_table_as_it_is() -> None:
+    assert table() in (Path(__file__).parent.parent / "README.md").read_text()
