@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,9 @@ import pyarrow.parquet as pq
 
 from retrainer.demo.children import die_with_me
 from retrainer.demo.movielens import Quarter
-from retrainer.demo.shop import Request, Score, body, ranks, shown
+from retrainer.demo.shop import ASKED, Request, Score, Shop, body, ranks, shown
+
+_LOOK_SECONDS = 0.25
 
 
 class Rival:
@@ -39,7 +42,7 @@ class Rival:
             self._server = Server(self._folder / "serve", self._artefact)
         self.score.add(ranks(requests, self._server.ask(requests)))
 
-    def retrain(self, quarters: Sequence[Quarter], hyperparameters: dict[str, str]) -> None:
+    def retrain(self, quarters: Sequence[Quarter], hyperparameters: Mapping[str, str]) -> None:
         """Train on all these quarters, warm from the present model as the loop's training jobs are."""
         self._artefact = train(self._folder / "train", quarters, hyperparameters, self._artefact)
         self.retrainings += 1
@@ -49,6 +52,65 @@ class Rival:
         if self._server:
             self._server.close()
             self._server = None
+
+
+class Rivals:
+    """Both rivals, in a thread beside the loop: the second core is theirs."""
+
+    def __init__(self, folder: Path, quarters: Sequence[Quarter], hyperparameters: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._quarters = quarters
+        self._hyperparameters = hyperparameters
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rivals", daemon=True)
+        self._rivals: tuple[Rival, ...] = ()
+        self._error: Exception | None = None
+        self._done = 0
+
+    def start(self, artefact: Path) -> None:
+        """Begin with the model that the loop has just put into production."""
+        for name in ("never", "always"):
+            (self._folder / name).mkdir(parents=True)
+        self._rivals = tuple(Rival(self._folder / name, artefact) for name in ("never", "always"))
+        self._thread.start()
+
+    def progress(self) -> Iterator[int]:
+        """How many batches are done, a few times a second until all are."""
+        while self._thread.is_alive():
+            yield self._done
+            self._thread.join(_LOOK_SECONDS)
+
+    def finish(self) -> tuple[Rival, Rival]:
+        """Both, when they are done; raises what went wrong with them."""
+        self._thread.join()
+        if self._error:
+            raise self._error
+        never, always = self._rivals
+        return never, always
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(60)
+        for rival in self._rivals:
+            rival.close()
+
+    def _run(self) -> None:
+        counter = Shop()
+        try:
+            for n, quarter in enumerate(self._quarters):
+                requests = counter.requests(quarter, asked=0 if n == 0 else ASKED)
+                self._done = n
+                if n == 0:
+                    continue
+                for rival in self._rivals:
+                    rival.answer(requests)
+                if self._stopping.is_set():
+                    return
+                if n < len(self._quarters) - 1:
+                    self._rivals[1].retrain(self._quarters[: n + 1], self._hyperparameters)
+        except Exception as error:
+            self._error = error
 
 
 class Server:
@@ -88,13 +150,13 @@ class Server:
         raise RuntimeError(f"the model of {self._url} did not come up; its output is beside it, in log.txt")
 
 
-def train(base: Path, quarters: Sequence[Quarter], hyperparameters: dict[str, str], champion: Path) -> Path:
+def train(base: Path, quarters: Sequence[Quarter], hyperparameters: Mapping[str, str], champion: Path) -> Path:
     """One training job without SageMaker; returns its model.tar.gz."""
     shutil.rmtree(base, ignore_errors=True)
     for name in ("train", "champion"):
         (base / "input" / "data" / name).mkdir(parents=True)
     (base / "input" / "config").mkdir()
-    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(hyperparameters))
+    (base / "input" / "config" / "hyperparameters.json").write_text(json.dumps(dict(hyperparameters)))
     pq.write_table(pa.concat_tables([q.rows for q in quarters]), base / "input" / "data" / "train" / "train.parquet")
     shutil.copy(champion, base / "input" / "data" / "champion" / "model.tar.gz")
     if _start(base, "train").wait() != 0:

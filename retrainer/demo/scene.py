@@ -4,7 +4,6 @@ import fcntl
 import json
 import shutil
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from rich.console import Console
 from retrainer.demo import movielens, shop
 from retrainer.demo.children import Children, Daemon
 from retrainer.demo.movielens import Quarter
-from retrainer.demo.rivals import Rival
+from retrainer.demo.rivals import Rival, Rivals
 from retrainer.demo.view import View, table
 from retrainer.local.aws import LocalAws
 from retrainer.ports import ConfigError
@@ -74,13 +73,14 @@ def _play(plan: Plan, console: Console) -> Mapping[str, Any]:
     plan.folder.mkdir(parents=True)
     started = time.monotonic()
     with View(console, len(quarters)) as view, _running(plan, view) as scene:
-        rivals = Rivals(plan, scene.first_model, quarters)
+        policy = load_policy(plan.policies / f"{MODEL}.yaml")
+        rivals = Rivals(plan.folder / "rivals", quarters, policy.action.candidates[0].hyperparameters)
         try:
             for done, quarter in enumerate(quarters):
                 view.batch(quarter.name, done)
                 scene.replay(quarter)
                 if done == 0:
-                    rivals.start()
+                    rivals.start(scene.first_model(plan.folder / "first.tar.gz"))
             view.tell("the replay is done; the comparison with never and always retraining is still being trained")
             for done in rivals.progress():
                 view.batch("comparison", done)
@@ -154,11 +154,12 @@ class Scene:
         self._put(key, shop.batch(quarter, requests))
         self._settle(quarter.name, key)
 
-    def first_model(self, target: Path) -> None:
-        """Fetch the artefact of the champion that serves now."""
+    def first_model(self, target: Path) -> Path:
+        """The artefact of the champion that serves now, fetched to `target`."""
         champion = json.loads(self._s3.get_object(Bucket=self._bucket, Key=f"champions/{MODEL}.json")["Body"].read())
         _, _, bucket, key = champion["model_data_url"].split("/", 3)
         self._s3.download_file(bucket, key, str(target))
+        return target
 
     def results(self, frozen: Rival, always: Rival) -> dict[str, Any]:
         """The three ways side by side, each measured on the same requests."""
@@ -260,67 +261,3 @@ def _told(score: shop.Score, retrainings: float, always: shop.Score) -> dict[str
         "ndcg_at_10": score.ndcg,
         "share_of_always": score.ndcg / always.ndcg if always.ndcg else 0.0,
     }
-
-
-class Rivals:
-    """Both rivals, in a thread beside the loop: the second core is theirs."""
-
-    def __init__(self, plan: Plan, first_model: Callable[[Path], None], quarters: Sequence[Quarter]) -> None:
-        self._folder = plan.folder / "rivals"
-        self._first_model = first_model
-        self._quarters = quarters
-        policy = load_policy(plan.policies / f"{MODEL}.yaml")
-        self._hyperparameters = dict(policy.action.candidates[0].hyperparameters)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rivals", daemon=True)
-        self._rivals: tuple[Rival, ...] = ()
-        self._error: Exception | None = None
-        self._done = 0
-
-    def start(self) -> None:
-        """Begin with the model that the loop has just put into production."""
-        self._folder.mkdir(parents=True)
-        artefact = self._folder / "first.tar.gz"
-        self._first_model(artefact)
-        for name in ("never", "always"):
-            (self._folder / name).mkdir()
-        self._rivals = tuple(Rival(self._folder / name, artefact) for name in ("never", "always"))
-        self._thread.start()
-
-    def progress(self) -> Iterator[int]:
-        """How many batches are done, a few times a second until all are."""
-        while self._thread.is_alive():
-            yield self._done
-            self._thread.join(LOOK_SECONDS)
-
-    def finish(self) -> tuple[Rival, Rival]:
-        """Both, when they are done; raises what went wrong with them."""
-        self._thread.join()
-        if self._error:
-            raise self._error
-        never, always = self._rivals
-        return never, always
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(60)
-        for rival in self._rivals:
-            rival.close()
-
-    def _run(self) -> None:
-        counter = shop.Shop()
-        try:
-            for n, quarter in enumerate(self._quarters):
-                requests = counter.requests(quarter, asked=0 if n == 0 else shop.ASKED)
-                self._done = n
-                if n == 0:
-                    continue
-                for rival in self._rivals:
-                    rival.answer(requests)
-                if self._stopping.is_set():
-                    return
-                if n < len(self._quarters) - 1:
-                    self._rivals[1].retrain(self._quarters[: n + 1], self._hyperparameters)
-        except Exception as error:
-            self._error = error
