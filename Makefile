@@ -23,7 +23,7 @@ unit: $(VENV)/.test
 	$(BIN)/pytest tests/core --cov=retrainer.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/pytest tests --ignore=tests/core -m "not gpu and not browser and not image"
 
-lint: $(VENV)/.test ## Format, rules, types, import contracts, security, templates
+lint: $(VENV)/.test ## Format, rules (security ones too), types, import contracts, templates, state machine
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -32,7 +32,6 @@ lint: $(VENV)/.test ## Format, rules, types, import contracts, security, templat
 	$(BIN)/statelint deploy/statemachine/retraining.asl.json
 	$(BIN)/npm ci --prefix deploy/lint --no-audit --no-fund --silent
 	PATH="$(abspath $(BIN)):$$PATH" deploy/lint/node_modules/.bin/asl-validator --json-path deploy/statemachine/retraining.asl.json
-	$(BIN)/bandit -q -r retrainer trainer deploy -c pyproject.toml
 
 schema: $(VENV)/.demo ## Write policies/schema.json anew from the policy's own definition
 	$(BIN)/python -c 'from retrainer.adapters.policy_files import schema; print(schema(), end="")' > policies/schema.json
