@@ -54,7 +54,7 @@ def _complain(error: Exception, code: int) -> int:
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201
+    print(text, flush=True)  # noqa: T201
 
 
 # --- what can be said ---
@@ -357,12 +357,14 @@ def _login() -> str:
 
 
 def _models(models: Mapping[str, Any]) -> "RenderableType":
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from retrainer.explain import printable
 
-    table = Table("model", "champion", "execution", "untried rows", "drift", "performance", "kept", "paused")
+    table = Table(
+        Column("model", no_wrap=True), "champion", "execution", "untried rows", "drift", "performance", "kept", "paused"
+    )
     for name, known in models.items():
         champion, execution, seen = known["champion"], known["execution"], known["evidence"] or {}
         measured = f"{seen['metric']} {seen['performance']:.4f}" if seen.get("metric") else "-"

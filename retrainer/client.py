@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from urllib.parse import urlsplit
 
-from retrainer.settings import Reach, is_loopback, read
-
 _TIMEOUT_SECONDS = 30.0
 
 
@@ -22,6 +20,8 @@ class UnreachableError(FailedError):
 def ask(given_url: str | None, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
     """The daemon's answer as JSON. Raises UnreachableError or FailedError with what to do about it."""
     import httpx
+
+    from retrainer.settings import Reach, is_loopback, read
 
     reach = read(Reach)
     url = (given_url or reach.http_url).rstrip("/")

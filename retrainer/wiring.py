@@ -14,6 +14,7 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from retrainer import __version__
 from retrainer.adapters import eventbridge, http, logs, metrics, policy_files, schedules
 from retrainer.adapters.analyst import WorkerAnalyst
 from retrainer.adapters.ledger_sql import SqlLedger
@@ -150,9 +151,14 @@ class _Daemon:
         start("lag", Stage.BACKGROUND, self._supervisor.watch_lag)
         start("http", Stage.BACKGROUND, partial(http.run, self._app(), listener))
         self._supervisor.ready = True
+        host, port = listener.getsockname()[:2]
+        models = sorted(self._files.current())
+        logs.say("daemon_started", version=__version__, models=models, queue=self._queue, http=f"{host}:{port}")
         await stop.wait()
-        late = await self._supervisor.drain(DRAIN_SECONDS)
-        return 1 if list(late) else 0
+        logs.say("daemon_draining")
+        late = list(await self._supervisor.drain(DRAIN_SECONDS))
+        logs.say("daemon_ended", cancelled=late)
+        return 1 if late else 0
 
     def _pollers(self) -> Sequence[str]:
         return [f"poller-{n}" for n in range(self._settings.pollers)]
@@ -313,6 +319,7 @@ def local(*, state: Path, port: int, policies: Path, reset: bool, tell: Callable
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
+        tell(f"starting the embedded AWS in {state}, and the stack of deploy/ in it")
         with LocalAws(state / "aws", port=port) as aws:
             environment = embedded(aws, policies=policies, ledger=state / "ledger.db", http_port=8321)
             (state / "env").write_text("".join(f"{name}={value}\n" for name, value in environment.items()))

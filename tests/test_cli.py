@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import threading
@@ -113,14 +112,10 @@ def cli(*args: str) -> "subprocess.CompletedProcess[str]":
 # --- help ---
 
 
-def test_help_names_every_command_and_comes_at_once() -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_help_names_every_command() -> None:
     done = cli("--help")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0
     assert [c for c in COMMANDS if f"    {c} " not in done.stdout] == []
-    # CPU time, because other work on the machine must not fail it.
-    assert after.ru_utime - before.ru_utime < 0.3
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -88,6 +88,11 @@ def configure(
     )
 
 
+def say(event: str, **keys: object) -> None:
+    """One line on the process itself, such as its start."""
+    structlog.stdlib.get_logger("retrainer").info(event, **keys)
+
+
 def redact(secrets: Iterable[str] = ()) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
     """A processor that masks secrets by their key, by their form, and those of `secrets` by their value."""
     known = tuple(s for s in secrets if s)
