@@ -50,7 +50,7 @@ class Reach(BaseSettings):
 
 
 class Settings(Reach):
-    """What the daemon needs. AWS itself is found as every AWS SDK finds it (AWS_REGION, AWS_ENDPOINT_URL, ...)."""
+    """What the daemon needs. AWS itself is found as every SDK finds it (AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, ...)."""
 
     queue_url: str = Field(
         pattern=r"^https?://",

@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ import pyarrow.parquet as pq
 from retrainer.demo.children import die_with_me
 from retrainer.demo.movielens import Quarter
 from retrainer.demo.shop import ASKED, Request, Score, Shop, body, ranks, shown
+from retrainer.local.s3_files import pack, unpack
 
 _LOOK_SECONDS = 0.25
 
@@ -118,9 +118,7 @@ class Server:
 
     def __init__(self, base: Path, artefact: Path) -> None:
         shutil.rmtree(base, ignore_errors=True)
-        (base / "model").mkdir(parents=True)
-        with tarfile.open(artefact) as archive:
-            archive.extractall(base / "model", filter="data")
+        unpack(artefact, base / "model")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -162,8 +160,7 @@ def train(base: Path, quarters: Sequence[Quarter], hyperparameters: Mapping[str,
     if _start(base, "train").wait() != 0:
         raise RuntimeError(f"a training for the comparison failed; see {base.parent / 'log.txt'}")
     artefact = base.parent / "model.tar.gz"
-    with tarfile.open(artefact, "w:gz") as archive:
-        archive.add(base / "model", arcname=".")
+    pack(base / "model", artefact)
     return artefact
 
 
