@@ -115,7 +115,8 @@ def _add_local(add: Callable[..., argparse.ArgumentParser]) -> None:
         _submit,
         "start one training job of the trainer image through SageMaker's SDK, and follow it to its end",
         "retrainer submit --image 1234.dkr.ecr.eu-central-1.amazonaws.com/trainer:1 --role ARN \\\n"
-        "      --channel train=s3://bucket/data/recommender/ --output s3://bucket/trials epochs=8 model=sasrec",
+        "      --channel train=s3://bucket/data/recommender/ \\\n"
+        "      --output s3://bucket/executions/trials epochs=8 model=sasrec",
     )
     submit.add_argument("--image", required=True, help="the trainer image, in ECR")
     submit.add_argument("--role", required=True, help="the role that SageMaker takes (the stack's SageMakerRoleArn)")

