@@ -7,6 +7,8 @@ PIP     = $(BIN)/pip --disable-pip-version-check
 
 # These machines have few cores, and small tensors gain nothing from more threads.
 export OMP_NUM_THREADS ?= 1
+# An allocator arena for each thread costs the processes of the demonstration a hundred megabytes and gains nothing.
+export MALLOC_ARENA_MAX ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint unit image format clean constraints schema

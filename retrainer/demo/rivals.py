@@ -50,7 +50,7 @@ class Rival:
 
 
 class Rivals:
-    """Both rivals, in a thread beside the loop: the second core is theirs."""
+    """Both rivals, in a thread beside the loop, while the loop does not train itself."""
 
     def __init__(self, folder: Path, quarters: Sequence[Quarter], hyperparameters: Mapping[str, str]) -> None:
         self._folder = folder
@@ -73,7 +73,10 @@ class Rivals:
 
     def hold(self, held: bool) -> None:
         """Begin no training while the loop trains: that would want more memory, and there are no more cores."""
-        self._free.clear() if held and not self._stopping.is_set() else self._free.set()
+        if held and not self._stopping.is_set():
+            self._free.clear()
+        else:
+            self._free.set()
 
     def progress(self) -> Iterator[int]:
         """How many batches are done, a few times a second until all are."""

@@ -230,6 +230,8 @@ class Scene:
                 self._seen.add(told["decision"])
                 self._reasons[told["reason"]] = self._reasons.get(told["reason"], 0) + 1
                 self._view.decision(batch, told)
+                if told["reason"] == "retraining":
+                    self.on_execution(True)
         return any(key in told["event"]["identity"] for told in decisions)
 
     def _idle(self) -> bool:

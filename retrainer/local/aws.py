@@ -175,4 +175,8 @@ def _environment() -> dict[str, str]:
     """Nothing of the user's AWS configuration reaches the emulator, nor what runs inside it."""
     kept = {name: os.environ[name] for name in (*INHERITED, "HOME", "LOG_LEVEL") if name in os.environ}
     paths = [str(SOURCE_ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return kept | {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONUNBUFFERED": "1",
+        "MALLOC_ARENA_MAX": "2",
+    }

@@ -15,7 +15,7 @@ IMAGE_PATHS = (SOURCE_ROOT, SOURCE_ROOT / "deploy")  # what the trainer image ho
 OPT_ML = "/opt/ml"
 _alive: "set[Container]" = set()
 # The only variables of the emulator's own environment that a container sees.
-INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "LANG", "SSL_CERT_FILE")
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "LANG", "SSL_CERT_FILE", "MALLOC_ARENA_MAX")
 
 
 def command_line(
