@@ -1,6 +1,6 @@
 """What the policy is compared with: the first model for ever, and a retraining after every batch; both really done.
 
-They use the training image's own contract (a folder, `train`, `serve`), in processes beside the loop.
+They use the training image's own contract (a folder, `train`, `serve`), without SageMaker.
 """
 
 import json
@@ -9,9 +9,8 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -20,10 +19,8 @@ import pyarrow.parquet as pq
 
 from retrainer.demo.children import die_with_me
 from retrainer.demo.movielens import Quarter
-from retrainer.demo.shop import ASKED, Request, Score, Shop, body, ranks, shown
+from retrainer.demo.shop import Request, Score, Shop, body, ranks, shown
 from retrainer.local.s3_files import pack, unpack
-
-_LOOK_SECONDS = 0.25
 
 
 class Rival:
@@ -32,6 +29,7 @@ class Rival:
     def __init__(self, folder: Path, artefact: Path) -> None:
         self.score = Score()
         self.retrainings = 0
+        folder.mkdir(parents=True)
         self._folder = folder
         self._artefact = artefact
 
@@ -49,72 +47,28 @@ class Rival:
         self.retrainings += 1
 
 
-class Rivals:
-    """Both rivals, in a thread beside the loop, while the loop does not train itself."""
+def compare(
+    folder: Path,
+    artefact: Path,
+    quarters: Sequence[Quarter],
+    hyperparameters: Mapping[str, str],
+    tell: Callable[[int], None],
+) -> tuple[Rival, Rival]:
+    """Both rivals over the replay that the loop has been through, from the same first model: (never, always).
 
-    def __init__(self, folder: Path, quarters: Sequence[Quarter], hyperparameters: Mapping[str, str]) -> None:
-        self._folder = folder
-        self._quarters = quarters
-        self._hyperparameters = hyperparameters
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rivals", daemon=True)
-        self._rivals: tuple[Rival, ...] = ()
-        self._error: Exception | None = None
-        self._done = 0
-        self._free = threading.Event()
-        self._free.set()
-
-    def start(self, artefact: Path) -> None:
-        """Begin with the model that the loop has just put into production."""
-        for name in ("never", "always"):
-            (self._folder / name).mkdir(parents=True)
-        self._rivals = tuple(Rival(self._folder / name, artefact) for name in ("never", "always"))
-        self._thread.start()
-
-    def hold(self, held: bool) -> None:
-        """Begin no training while the loop trains: that would want more memory, and there are no more cores."""
-        if held and not self._stopping.is_set():
-            self._free.clear()
-        else:
-            self._free.set()
-
-    def progress(self) -> Iterator[int]:
-        """How many batches are done, a few times a second until all are."""
-        while self._thread.is_alive():
-            yield self._done
-            self._thread.join(_LOOK_SECONDS)
-
-    def finish(self) -> tuple[Rival, Rival]:
-        """Both, when they are done; raises what went wrong with them."""
-        self._thread.join()
-        if self._error:
-            raise self._error
-        never, always = self._rivals
-        return never, always
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._free.set()
-        if self._thread.is_alive():
-            self._thread.join(60)
-
-    def _run(self) -> None:
-        counter = Shop()
-        try:
-            for n, quarter in enumerate(self._quarters):
-                requests = counter.requests(quarter, asked=0 if n == 0 else ASKED)
-                self._done = n
-                if n == 0:
-                    continue
-                for rival in self._rivals:
-                    rival.answer(requests)
-                self._free.wait()
-                if self._stopping.is_set():
-                    return
-                if n < len(self._quarters) - 1:
-                    self._rivals[1].retrain(self._quarters[: n + 1], self._hyperparameters)
-        except Exception as error:
-            self._error = error
+    After the replay and not beside it: three trainings at a time would want more than 2 GB.
+    """
+    never, always = (Rival(folder / name, artefact) for name in ("never", "always"))
+    counter = Shop()
+    counter.requests(quarters[0], asked=0)
+    for n, quarter in enumerate(quarters[1:], start=1):
+        tell(n)
+        requests = counter.requests(quarter)
+        never.answer(requests)
+        always.answer(requests)
+        if n < len(quarters) - 1:
+            always.retrain(quarters[: n + 1], hyperparameters)
+    return never, always
 
 
 class Server:

@@ -21,7 +21,7 @@ from rich.console import Console
 from retrainer.demo import movielens, shop
 from retrainer.demo.children import Children, Daemon
 from retrainer.demo.movielens import Quarter
-from retrainer.demo.rivals import Rival, Rivals
+from retrainer.demo.rivals import compare
 from retrainer.demo.view import View, table
 from retrainer.local.aws import LocalAws
 from retrainer.ports import ConfigError
@@ -72,28 +72,40 @@ def _play(plan: Plan, console: Console) -> Mapping[str, Any]:
     shutil.rmtree(plan.folder, ignore_errors=True)
     plan.folder.mkdir(parents=True)
     started = time.monotonic()
-    with View(console, len(quarters)) as view, _running(plan, view) as scene:
-        policy = load_policy(plan.policies / f"{MODEL}.yaml")
-        rivals = Rivals(plan.folder / "rivals", quarters, policy.action.candidates[0].hyperparameters)
-        scene.on_execution = rivals.hold
-        try:
+    with View(console, len(quarters)) as view:
+        with _running(plan, view) as scene:
             for done, quarter in enumerate(quarters):
                 view.batch(quarter.name, done)
                 scene.replay(quarter)
                 if done == 0:
-                    rivals.start(scene.first_model(plan.folder / "first.tar.gz"))
-            view.tell("the replay is done; the comparison with never and always retraining is still being trained")
-            for done in rivals.progress():
-                view.batch("comparison", done)
-            frozen, always = rivals.finish()
-        finally:
-            rivals.stop()
-        results = scene.results(frozen, always) | {"seconds": round(time.monotonic() - started, 1)}
-        scene.keep(results)
-    console.print(table(results["ways"].items()))
-    for name, place in results["where"].items():
+                    first_model = scene.first_model(plan.folder / "first.tar.gz")
+            seen = scene.keep()
+        view.tell("the replay is done; now the same with the first model for ever, and retrained after every batch")
+        hyperparameters = load_policy(plan.policies / f"{MODEL}.yaml").action.candidates[0].hyperparameters
+        folder = plan.folder / "rivals"
+        never, always = compare(folder, first_model, quarters, hyperparameters, lambda n: view.batch("comparison", n))
+        view.batch("comparison", len(quarters))
+    ways = {
+        "never": _told(never.score, 0, always.score),
+        "by this policy": _told(scene.score, seen["generation"] - 1, always.score),
+        "after every batch": _told(always.score, always.retrainings, always.score),
+    }
+    results = {"ways": ways, **seen, "seconds": round(time.monotonic() - started, 1)}
+    (plan.folder / "results.json").write_text(json.dumps(results, indent=2))
+    console.print(table(ways.items()))
+    for name, place in _where(plan.folder).items():
         console.print(f"{name:>10}  {place}", highlight=False, soft_wrap=True)
     return results
+
+
+def _where(folder: Path) -> Mapping[str, str]:
+    return {
+        "ledger": f"{folder}/ledger.db (RETRAINER_LEDGER=sqlite:///{folder}/ledger.db retrainer explain ...)",
+        "reports": f"{folder}/reports/",
+        "metrics": f"{folder}/metrics.txt",
+        "log": f"{folder}/daemon.log",
+        "figures": f"{folder}/results.json",
+    }
 
 
 def _last(plan: Plan) -> int | None:
@@ -131,8 +143,6 @@ class Scene:
 
     def __init__(self, plan: Plan, view: View, aws: LocalAws, children: Children, url: str, bucket: str) -> None:
         self.score = shop.Score()
-        self.on_execution: Callable[[bool], None] = lambda _: None
-        """Told, at each look, whether an execution is under way."""
         self._plan, self._view, self._children = plan, view, children
         self._url, self._bucket = url, bucket
         self._shop = shop.Shop()
@@ -164,40 +174,20 @@ class Scene:
         self._s3.download_file(bucket, key, str(target))
         return target
 
-    def results(self, frozen: Rival, always: Rival) -> dict[str, Any]:
-        """The three ways side by side, each measured on the same requests."""
-        status, folder = self._status(), self._plan.folder
-        policy = {"retrainings": float(status["generation"] - 1)}
-        ways = {
-            "never": _told(frozen.score, 0, always.score),
-            "by this policy": _told(self.score, policy["retrainings"], always.score),
-            "after every batch": _told(always.score, always.retrainings, always.score),
-        }
-        where = {
-            "ledger": f"{folder}/ledger.db (RETRAINER_LEDGER=sqlite:///{folder}/ledger.db retrainer explain ...)",
-            "reports": f"{folder}/reports/",
-            "metrics": f"{folder}/metrics.txt",
-            "log": f"{folder}/daemon.log",
-            "figures": f"{folder}/results.json",
-        }
-        return {
-            "ways": ways,
-            "requests": self.score.requests,
-            "decisions": self._reasons,
-            "generation": status["generation"],
-            "restarts": self._children.restarts,
-            "where": where,
-        }
-
-    def keep(self, results: Mapping[str, Any]) -> None:
-        """Store what would be gone with the embedded AWS and the daemon: reports, metrics, figures."""
+    def keep(self) -> dict[str, Any]:
+        """Store what goes with the embedded AWS and the daemon, reports and metrics; returns what was counted."""
         reports = self._plan.folder / "reports"
         reports.mkdir(exist_ok=True)
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"reports/{MODEL}/")
         for entry in (e for page in pages for e in page.get("Contents", [])):
             self._s3.download_file(self._bucket, entry["Key"], str(reports / Path(entry["Key"]).name))
         (self._plan.folder / "metrics.txt").write_text(httpx.get(f"{self._url}/metrics").text)
-        (self._plan.folder / "results.json").write_text(json.dumps(results, indent=2))
+        return {
+            "requests": self.score.requests,
+            "decisions": self._reasons,
+            "generation": self._status()["generation"],
+            "restarts": self._children.restarts,
+        }
 
     def _ask(self, requests: Sequence[shop.Request]) -> bytes:
         answer = self._runtime.invoke_endpoint(
@@ -230,14 +220,11 @@ class Scene:
                 self._seen.add(told["decision"])
                 self._reasons[told["reason"]] = self._reasons.get(told["reason"], 0) + 1
                 self._view.decision(batch, told)
-                if told["reason"] == "retraining":
-                    self.on_execution(True)
         return any(key in told["event"]["identity"] for told in decisions)
 
     def _idle(self) -> bool:
         """Nothing is under way, and no kept trigger is about to fire: a quarter of a year outlasts any cooldown."""
         status = self._status()
-        self.on_execution(bool(status["execution"]))
         soon = datetime.now(UTC) + timedelta(seconds=COOLDOWN_SECONDS)
         waking = status["wake_at"] and datetime.fromisoformat(status["wake_at"]) < soon
         return not (status["measuring"] or status["execution"] or status["effects_owed"] or waking)
