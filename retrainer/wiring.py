@@ -303,7 +303,9 @@ def embedded(aws: Aws, *, policies: Path, ledger: Path, http_port: int) -> dict[
         "RETRAINER_POLICIES": str(policies.resolve()),
         "RETRAINER_LEDGER": f"sqlite:///{ledger.resolve()}",
         "RETRAINER_HTTP_PORT": str(http_port),
+        # Polls here cost nothing, and a short one ends soon when the daemon is to stop.
         "RETRAINER_OBSERVE_SECONDS": "2",
+        "RETRAINER_POLL_WAIT_SECONDS": "2",
     }
 
 

@@ -127,6 +127,7 @@ def _running(plan: Plan, view: View) -> Iterator["Scene"]:
         daemon.start()
         yield Scene(plan, view, aws, Children(aws, daemon, view.tell), url, given["RETRAINER_BUCKET"])
     finally:
+        view.tell("stopping the daemon and the embedded AWS")
         if daemon:
             daemon.stop()
         aws.stop()
