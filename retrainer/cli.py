@@ -270,9 +270,11 @@ def _status(args: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
+    from retrainer.explain import notes
+
     console = Console(highlight=False, markup=False, soft_wrap=False)
     console.print(_models(told["models"]))
-    for line in _notes(told):
+    for line in notes(told):
         console.print(line)
     return 0
 
@@ -381,21 +383,3 @@ def _models(models: Mapping[str, Any]) -> "RenderableType":
         )
         table.add_row(*(Text(printable(c)) for c in cells))
     return table
-
-
-def _notes(told: Mapping[str, Any]) -> list[str]:
-    """What asks for somebody's attention."""
-    from retrainer.explain import printable
-
-    notes = [] if told["live"] and told["ready"] else [f"not well: {told['why'] or 'not ready'}"]
-    notes += [
-        f"{execution['name']} waits since {execution['waits_for_approval_since']}: "
-        f"retrainer approve {execution['name']}, or reject"
-        for known in told["models"].values()
-        if (execution := known["execution"]) and execution["waits_for_approval_since"]
-    ]
-    notes += [f"policy: {error}" for error in told["policy_errors"]]
-    notes.append(
-        f"{told['ledger'].get('decisions', 0)} decisions, {told['ledger'].get('effects_owed', 0)} effects owed"
-    )
-    return [printable(note) for note in notes]

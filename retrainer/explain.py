@@ -205,3 +205,17 @@ def _outcome(outcome: Facts) -> Sequence[str]:
         champion = f", champion {outcome['champion']:.4f}" if outcome["champion"] is not None else ""
         seen.append(f"{outcome['metric']}: challenger {outcome['challenger']:.4f}{champion}")
     return seen
+
+
+def notes(told: Facts) -> list[str]:
+    """What in a daemon's status asks for somebody's attention."""
+    said = [] if told["live"] and told["ready"] else [f"not well: {told['why'] or 'not ready'}"]
+    said += [
+        f"{execution['name']} waits since {execution['waits_for_approval_since']}: "
+        f"retrainer approve {execution['name']}, or reject"
+        for known in told["models"].values()
+        if (execution := known["execution"]) and execution["waits_for_approval_since"]
+    ]
+    said += [f"policy: {error}" for error in told["policy_errors"]]
+    said.append(f"{told['ledger'].get('decisions', 0)} decisions, {told['ledger'].get('effects_owed', 0)} effects owed")
+    return [printable(line) for line in said]
