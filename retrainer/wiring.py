@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from starlette.types import ASGIApp
 
@@ -23,6 +22,7 @@ from retrainer.adapters.step_functions import StepFunctions
 from retrainer.core.events import PolicyChanged
 from retrainer.core.policy import Policy
 from retrainer.follow import Observer
+from retrainer.local.aws import LocalAws, LocalAwsError
 from retrainer.loop import Loop
 from retrainer.outbox import Outbox
 from retrainer.pacing import pause
@@ -271,25 +271,13 @@ DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 TEMPLATE = DEPLOY / "sam" / "template.yaml"
 
 
-class Aws(Protocol):
-    """A running embedded AWS."""
-
-    @property
-    def endpoint_url(self) -> str: ...
-
-    @property
-    def env(self) -> dict[str, str]: ...
-
-
-def embedded(aws: Aws, *, policies: Path, ledger: Path, http_port: int) -> dict[str, str]:
+def embedded(aws: LocalAws, *, policies: Path, ledger: Path, http_port: int) -> dict[str, str]:
     """Put the stack of deploy/ into the embedded AWS; returns the environment that a daemon beside it needs.
 
-    Raises ConfigError when the `local` extra is missing, or deploy/ is not beside the package (a checkout has it).
+    Raises ConfigError when deploy/ is not beside the package (a checkout has it).
     """
-    try:
-        from retrainer.local.provision import provision
-    except ImportError as error:
-        raise ConfigError("the embedded AWS needs its extra: pip install 'retrainer[local,trainer]'") from error
+    from retrainer.local.provision import provision  # boto3, which the daemon does without
+
     if not TEMPLATE.is_file():
         raise ConfigError(f"{TEMPLATE} is missing: the embedded AWS runs deploy/'s own stack, so it needs a checkout")
     runpy.run_path(str(DEPLOY / "package.py"))["assemble"]()
@@ -311,10 +299,6 @@ def embedded(aws: Aws, *, policies: Path, ledger: Path, http_port: int) -> dict[
 
 def local(*, state: Path, port: int, policies: Path, reset: bool, tell: Callable[[str], None]) -> int:
     """Run the embedded AWS with the stack until SIGTERM or SIGINT; the settings for a daemon are in state/env."""
-    try:
-        from retrainer.local.aws import LocalAws, LocalAwsError
-    except ImportError as error:
-        raise ConfigError("the embedded AWS needs its extra: pip install 'retrainer[local,trainer]'") from error
     if reset:
         shutil.rmtree(state, ignore_errors=True)
     stop = threading.Event()

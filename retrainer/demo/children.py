@@ -1,6 +1,7 @@
 """The two processes of the demonstration, the embedded AWS and the daemon, brought back when they die."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -23,10 +24,6 @@ class Daemon:
         self._log = log
         self._url = url
         self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self._process else None
 
     def is_alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -68,7 +65,7 @@ class Daemon:
 
 
 class Children:
-    """Both, as one thing to start, watch and stop. `restarts` counts what had to be brought back."""
+    """Both, as one thing to watch. `restarts` counts what had to be brought back."""
 
     def __init__(self, aws: LocalAws, daemon: Daemon, tell: Tell) -> None:
         self.restarts = 0
@@ -87,9 +84,12 @@ class Children:
             self._daemon.start()
             self.restarts += 1
 
-    def stop(self) -> None:
-        self._daemon.stop()
-        self._aws.stop()
+
+def free_port() -> int:
+    """A port of the loopback that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def die_with_me(*command: str) -> list[str]:

@@ -6,7 +6,6 @@ They use the training image's own contract (a folder, `train`, `serve`), without
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from retrainer.demo.children import die_with_me
+from retrainer.demo.children import die_with_me, free_port
 from retrainer.demo.movielens import Quarter
 from retrainer.demo.shop import Request, Score, Shop, body, ranks, shown
 from retrainer.local.s3_files import pack, unpack
@@ -77,9 +76,7 @@ class Server:
     def __init__(self, base: Path, artefact: Path) -> None:
         shutil.rmtree(base, ignore_errors=True)
         unpack(artefact, base / "model")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self._url = f"http://127.0.0.1:{port}"
         given = {"SAGEMAKER_BIND_TO_PORT": str(port), "SAGEMAKER_BIND_TO_HOST": "127.0.0.1"}
         self._process = _start(base, "serve", **given)

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 
 from retrainer.demo import movielens, shop
-from retrainer.demo.children import Children, Daemon
+from retrainer.demo.children import Children, Daemon, free_port
 from retrainer.demo.movielens import Quarter
 from retrainer.demo.rivals import compare
 from retrainer.demo.view import View, table
@@ -119,7 +118,7 @@ def _running(plan: Plan, view: View) -> Iterator["Scene"]:
     aws.start()
     daemon: Daemon | None = None
     try:
-        port = _free_port()
+        port = free_port()
         given = embedded(aws, policies=plan.policies, ledger=plan.folder / "ledger.db", http_port=port)
         url = f"http://127.0.0.1:{port}"
         daemon = Daemon(given, plan.folder / "daemon.log", url)
@@ -131,12 +130,6 @@ def _running(plan: Plan, view: View) -> Iterator["Scene"]:
         if daemon:
             daemon.stop()
         aws.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Scene:

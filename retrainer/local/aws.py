@@ -11,11 +11,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from retrainer.local.containers import INHERITED, SOURCE_ROOT
+from retrainer.ports import ConfigError
 
 REGION = "us-east-1"
 
@@ -82,9 +84,14 @@ class LocalAws:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Returns when the emulator answers; raises LocalAwsError when it ends first or takes too long."""
+        """Returns when the emulator answers; raises LocalAwsError when it ends first or takes too long.
+
+        Raises ConfigError when the `local` extra is not installed.
+        """
         if self.is_alive():
             return
+        if find_spec("ministack") is None:
+            raise ConfigError("the embedded AWS needs its extra: pip install 'retrainer[local,trainer]'")
         self._state.mkdir(parents=True, exist_ok=True)
         with self._socket() as listening, self.log.open("ab") as log:
             self._port = listening.getsockname()[1]

@@ -2,21 +2,19 @@
 
 import io
 import os
-import socket
-import subprocess
-import sys
-import time
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
-from botocore.exceptions import BotoCoreError
 
 from retrainer.core.window import Batch
+from tests.adapters import emulator
 
 BUCKET = "lake"
 
@@ -47,27 +45,10 @@ def environment(endpoint: str) -> dict[str, str]:
     return {**os.environ, **aws, "AWS_ENDPOINT_URL": endpoint}
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 @contextmanager
 def running() -> Iterator[S3]:
     """The server, from its start to its end."""
-    port = free_port()
-    settings = {"BIND_HOST": "127.0.0.1", "GATEWAY_PORT": str(port), "SERVICES": "s3,sts"}
-    quiet = {"IOT_MTLS_ENABLED": "0", "SFTP_ENABLED": "0"}
-    endpoint = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen(
-        [sys.executable, "-m", "ministack"],
-        env={**os.environ, **settings, **quiet},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with tempfile.TemporaryDirectory() as folder, emulator.running(Path(folder)) as endpoint:
         client = boto3.client(
             "s3",
             endpoint_url=endpoint,
@@ -75,21 +56,6 @@ def running() -> Iterator[S3]:
             aws_access_key_id="test",
             aws_secret_access_key="test",
         )
-        _made(client, server)
+        client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         yield S3(client, environment(endpoint))
         client.close()
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
-
-
-def _made(client: Any, server: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
-        except BotoCoreError:
-            assert server.poll() is None, "the S3 server ended"
-            assert time.monotonic() < deadline, "the S3 server did not answer in 20 s"
-        else:
-            return

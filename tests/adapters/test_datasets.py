@@ -11,7 +11,7 @@ from retrainer.adapters.datasets import TAIL_BYTES, Datasets, Rows
 from retrainer.core.window import Batch, Refusal
 from retrainer.drift import values
 from retrainer.ports import PermanentError, TransientError
-from tests.adapters import s3_server
+from tests.adapters import emulator, s3_server
 from tests.adapters.s3_server import BUCKET, S3
 
 pytestmark = pytest.mark.system
@@ -115,7 +115,7 @@ def test_an_unknown_bucket_is_nobodys_data(datasets: Datasets) -> None:
 
 
 def test_s3_being_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, datasets: Datasets) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_server.free_port()}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{emulator.free_port()}")
     batch = Batch(bucket=BUCKET, key="data/m/a.parquet", version="1", size_bytes=1)
     with pytest.raises(TransientError, match=r"s3://lake/data/m/a.parquet"):
         Datasets().read(batch, [("rating", "number")])
