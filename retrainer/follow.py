@@ -1,11 +1,14 @@
 """The observer: follows every running execution to its end. Level, not edge: a lost status message only delays it."""
 
 import asyncio
+from collections.abc import Collection
+from datetime import timedelta
 
+from retrainer.core.events import ExecutionEnded
 from retrainer.core.execution import Execution, Status
 from retrainer.loop import Loop, NoPolicyError
 from retrainer.pacing import pause
-from retrainer.ports import Engine, Ledger, Telemetry
+from retrainer.ports import Clock, Engine, Ledger, PermanentError, Telemetry, TransientError, UnknownExecutionError
 
 EVERY_SECONDS = 15.0
 LEAST_SECONDS = 1.0
@@ -13,10 +16,14 @@ LEAST_SECONDS = 1.0
 (https://docs.aws.amazon.com/step-functions/latest/dg/service-quotas.html)."""
 
 AT_ONCE_MAX = 8
+KNOWN_WITHIN = timedelta(minutes=5)
+"""How long after its start an execution may still be unknown: DescribeExecution is eventually consistent
+(https://docs.aws.amazon.com/step-functions/latest/apireference/API_DescribeExecution.html). Believing it at once would
+start a second retraining beside the first."""
 
 
 class Observer:
-    """Asks the engine about every execution that the ledger believes to be running."""
+    """Compares what the ledger believes to be running with the engine's list, and asks about what is missing there."""
 
     def __init__(
         self,
@@ -25,12 +32,14 @@ class Observer:
         ledger: Ledger,
         engine: Engine,
         telemetry: Telemetry,
+        clock: Clock,
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
         self._loop = loop
         self._ledger = ledger
         self._engine = engine
         self._telemetry = telemetry
+        self._clock = clock
         self._every_seconds = every_seconds
         self._at_once = asyncio.Semaphore(AT_ONCE_MAX)
 
@@ -48,20 +57,29 @@ class Observer:
     async def look(self) -> None:
         """Take the end of every execution that has ended. Raises TransientError when the ledger cannot be read."""
         active = await self._ledger.active()
-        running = [
-            (model, state.execution)
+        # One without an ARN runs too, an approval request said so; its start is still the outbox's, which learns it.
+        known = {
+            execution.arn: (model, execution)
             for model, state in active.items()
-            if state.execution and state.execution.status is Status.RUNNING
-        ]
-        await asyncio.gather(*(self._follow(model, execution) for model, execution in running))
+            if (execution := state.execution) and execution.status is Status.RUNNING and execution.arn
+        }
+        running = await self._running(known.keys())
+        await asyncio.gather(*(self._follow(arn, *known[arn], listed=arn in running) for arn in known))
 
-    async def _follow(self, model: str, execution: Execution) -> None:
-        if execution.arn is None:
-            # It runs, an approval request said so; its start is still the outbox's, which will learn the ARN.
-            return
+    async def _running(self, arns: Collection[str]) -> Collection[str]:
+        """Those listed as running; none when there is no list, so that each is asked about."""
+        if not arns:
+            return ()
+        try:
+            return await self._engine.running(arns)
+        except (TransientError, PermanentError) as error:
+            self._telemetry.failed("observer", error)
+            return ()
+
+    async def _follow(self, arn: str, model: str, execution: Execution, *, listed: bool) -> None:
         try:
             async with self._at_once:
-                ended = await self._engine.ended(execution.arn)
+                ended = None if listed else await self._ended(arn, execution)
                 if ended is None and execution.approval:
                     # The state machine gives up asking a person when the daemon, which holds the question, is gone.
                     await self._engine.heartbeat(execution.approval.task_token)
@@ -72,3 +90,11 @@ class Observer:
             return
         except Exception as error:  # one execution must not stop the others from being followed
             self._telemetry.failed("observer", error)
+
+    async def _ended(self, arn: str, execution: Execution) -> ExecutionEnded | None:
+        try:
+            return await self._engine.ended(arn)
+        except UnknownExecutionError as error:
+            if self._clock.now() - (execution.started_at or execution.planned_at) < KNOWN_WITHIN:
+                return None
+            return ExecutionEnded(execution=execution.name, status=Status.ABORTED, cause=str(error))

@@ -1,73 +1,70 @@
-"""The loop: take an event, decide, commit, and only then acknowledge the message that brought it.
+"""The loop: take an event, decide, commit; only then is whoever brought it told.
 
-What is to be done about a decision is not done here: it is committed with it, and the outbox carries it out.
+Each model has a lane. What waits in it is decided upon in one chain and committed together, so that a storm costs one
+transaction a few hundred events. What is to be done about a decision is not done here: it is committed with it, and
+the outbox carries it out.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
-from random import Random
+from datetime import timedelta
 
 from retrainer.core.decide import Decision, decide
-from retrainer.core.events import AlarmChanged, Event, ObjectCreated
+from retrainer.core.events import Event
 from retrainer.core.policy import Policy
 from retrainer.core.state import ModelState
-from retrainer.pacing import backoff_seconds, pause
-from retrainer.ports import (
-    Clock,
-    Committed,
-    Entry,
-    Inbox,
-    Ledger,
-    Message,
-    Parsed,
-    Parser,
-    Quarantined,
-    Telemetry,
-    TransientError,
-    Verdict,
-)
+from retrainer.ports import Clock, Committed, Entry, Ledger, Owed, PermanentError, Telemetry, TransientError
 
 Policies = Callable[[], Mapping[str, tuple[Policy, str]]]
-"""The policies of this moment, each with the hash of its text, by model; called anew for every event."""
+"""The policies of this moment, each with the hash of its text, by model; called anew for every chain."""
 
 CONFLICTS_MAX = 20
-"""How often in a row another replica may be first with a model before the event is given back."""
+"""How often in a row another replica may be first with a model before its events are given back."""
 
-BACKOFF_CAP_SECONDS = 20.0
-HOLD_SECONDS = 600.0
-"""How long a poller holds what cannot be committed, trying again and receiving nothing, before it lets it go.
+CHAIN_MAX = 100
+"""Events of one model committed together; a conflict has all of them decided upon again."""
 
-Giving it back at once would spend the queue's maxReceiveCount in seconds, and an outage of the ledger would move good
-messages to the dead-letter queue. Held, they are received once in ten minutes at the most.
-"""
+RECENT_MAX = 20_000
+"""Events remembered as committed, so that a duplicate that comes soon costs the ledger nothing. About 6 MB."""
+
+LEASE_SECONDS = 30.0
+"""How long a replica keeps an effect to itself without a sign of life: as long as a crash may delay it."""
+
+LEASED_MAX = 1000
+"""Effects of our own that wait for the outbox; one beyond that is found in the ledger when its lease ends."""
 
 
 class NoPolicyError(TransientError):
     """The model has no policy now; what concerns it waits until it has one again."""
 
 
-class Fate(StrEnum):
-    """What is to be done with a message after it was handled.
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Waiting:
+    """An event in its lane, and whoever waits for the decision on it."""
 
-    REFUSED: nothing, it is acknowledged already. HOLD: it is handled again before anything else is received.
-    LEAVE: nothing, it is delivered again when its visibility time-out ends; at once would be a busy loop.
-    """
+    event: Event
+    completes: str | None
+    answer: asyncio.Future[Decision | None]
 
-    ACKNOWLEDGE = "acknowledge"
-    REFUSED = "refused"
-    HOLD = "hold"
-    LEAVE = "leave"
+    def decided(self, decision: Decision | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(decision)
+
+    def failed(self, error: Exception) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 @dataclass(slots=True)
 class _Lane:
     """One model's order of events. `state` is None where the ledger has to be asked."""
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    model: str
+    waiting: deque[_Waiting] = field(default_factory=deque)
     state: ModelState | None = None
+    work: asyncio.Task[None] | None = None
 
 
 class Loop:
@@ -77,176 +74,156 @@ class Loop:
     to look before their interval is over; each clears its own.
     """
 
-    def __init__(
-        self,
-        *,
-        policies: Policies,
-        ledger: Ledger,
-        parser: Parser,
-        clock: Clock,
-        telemetry: Telemetry,
-        random: Random | None = None,
-    ) -> None:
+    def __init__(self, *, policies: Policies, ledger: Ledger, clock: Clock, telemetry: Telemetry) -> None:
         self._policies = policies
         self._ledger = ledger
-        self._parser = parser
         self._clock = clock
         self._telemetry = telemetry
-        self._random = random or Random()  # noqa: S311 - it spreads retries, it guards nothing
         self._lanes: dict[str, _Lane] = {}
+        self._recent: dict[tuple[str, str], None] = {}
         self.executions_moved = asyncio.Event()
         self.effects_owed = asyncio.Event()
         self.wake_moved = asyncio.Event()
-        self.last_poll_at: dict[str, datetime] = {}
-        """When each queue's poller last came round, whether or not AWS or the ledger answered it."""
-
-    async def poll(self, inbox: Inbox, stopping: asyncio.Event, *, queue: str) -> None:
-        """Receive and handle until `stopping` is set; no error ends it.
-
-        A receive in flight is never cancelled: SQS would count its messages as received, and nobody would have them.
-        """
-        failures = 0
-        while not stopping.is_set():
-            try:
-                messages = await inbox.receive()
-                await self._handle_all(messages, inbox, stopping, queue)
-                failures = 0
-            except Exception as error:  # a poller that ends silently is the worst of errors
-                failures += 1
-                self._telemetry.failed("poll", error)
-                await pause(stopping, self._backoff(failures))
-            finally:
-                self.last_poll_at[queue] = self._clock.now()
-
-    async def _handle_all(self, messages: Sequence[Message], inbox: Inbox, stopping: asyncio.Event, queue: str) -> None:
-        """Handle what one receive brought: together, so that the ledger can commit together, until nothing is held."""
-        held: Sequence[Message] = messages
-        until = asyncio.get_running_loop().time() + HOLD_SECONDS
-        tries = 0
-        while held:
-            fates = await asyncio.gather(*(self.handle(m, inbox) for m in held))
-            by_fate = {fate: [m for m, f in zip(held, fates, strict=True) if f is fate] for fate in Fate}
-            if done := by_fate[Fate.ACKNOWLEDGE]:
-                await self._told(inbox.acknowledge(done), "acknowledge")
-            held = by_fate[Fate.HOLD]
-            self.last_poll_at[queue] = self._clock.now()
-            if held:
-                tries += 1
-                if await pause(stopping, self._backoff(tries)):
-                    await self._told(inbox.release(held), "release")
-                    return
-                if asyncio.get_running_loop().time() >= until:
-                    return
-
-    async def handle(self, message: Message, inbox: Inbox) -> Fate:
-        """Parse, decide and commit; says whether the message may now be acknowledged. Raises nothing."""
-        try:
-            parsed = self._parser.parse(message.body)
-            return await self._handle(message, parsed, inbox)
-        except TransientError as error:
-            self._telemetry.failed("handle", error)
-            return Fate.HOLD
-        except Exception as error:  # the queue's own dead-letter rule ends what fails for ever
-            self._telemetry.failed("handle", error)
-            return Fate.LEAVE
-
-    async def _handle(self, message: Message, parsed: Parsed, inbox: Inbox) -> Fate:
-        match parsed.verdict:
-            case Verdict.MALFORMED | Verdict.FOREIGN:
-                return await self._refuse(message, parsed, inbox)
-            case Verdict.WAKE:
-                self.executions_moved.set()
-                self._received(message, parsed, Verdict.WAKE)
-            case Verdict.IGNORED:
-                self._received(message, parsed, Verdict.IGNORED, parsed.why)
-            case Verdict.EVENT:
-                await self._take_all(message, parsed)
-        return Fate.ACKNOWLEDGE
-
-    async def _refuse(self, message: Message, parsed: Parsed, inbox: Inbox) -> Fate:
-        """Keep it and move it to the dead-letter queue; if that cannot be done now, it stays in its own queue."""
-        kept = Quarantined(
-            message_id=message.id,
-            queue=message.queue,
-            received_at=message.received_at,
-            why=parsed.why,
-            body=message.body,
-        )
-        await self._ledger.quarantine(kept)
-        try:
-            await inbox.refuse(message, parsed.why)
-        except TransientError as error:
-            # Not held: a stranger's message must not keep a poller from receiving.
-            self._telemetry.failed("refuse", error)
-            return Fate.LEAVE
-        self._received(message, parsed, parsed.verdict, parsed.why)
-        return Fate.REFUSED
-
-    async def _take_all(self, message: Message, parsed: Parsed) -> None:
-        """Every event into the lane of every model it concerns; raises the first error when all have been tried."""
-        policies = self._policies()
-        concerned = [(m, event) for model, event in parsed.events for m in concerns(policies, model, event)]
-        if not concerned:
-            self._received(message, parsed, Verdict.IGNORED, "not watched")
-            return
-        answers = await asyncio.gather(*(self.take(m, event) for m, event in concerned), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
-        self._received(message, parsed, Verdict.EVENT)
+        self.leased: deque[Owed] = deque(maxlen=LEASED_MAX)
+        """Effects of decisions made here, leased to this replica; the outbox takes them out."""
 
     async def take(self, model: str, event: Event, completes: str | None = None) -> Decision | None:
         """Decide on an event and commit it; returns the decision once it is durable, None if the event was known.
 
         `completes` names the effect that the event answers; it is marked done also where the event was known.
-        Raises TransientError: whether it was committed is then open, and taking it again is harmless.
+        Raises TransientError: whether it was committed is then open, and taking it again is harmless. Raises
+        PermanentError when the ledger forbids what was decided, which is a defect.
         """
-        lane = self._lanes.setdefault(model, _Lane())
-        async with lane.lock:
-            for _ in range(CONFLICTS_MAX):
-                committed, decision = await self._decide(lane, model, event, completes)
-                if committed is Committed.NEW:
-                    return decision
-                if committed is Committed.DUPLICATE:
-                    return None
-        raise TransientError(f"{model}: another replica was first {CONFLICTS_MAX} times in a row")
+        if completes is None and (model, event.identity) in self._recent:
+            self._telemetry.duplicate(model, event)
+            return None
+        lane = self._lanes.setdefault(model, _Lane(model))
+        waiting = _Waiting(event=event, completes=completes, answer=asyncio.get_running_loop().create_future())
+        lane.waiting.append(waiting)
+        if lane.work is None:
+            lane.work = asyncio.create_task(self._work(lane), name=f"lane {model}")
+        return await waiting.answer
 
-    async def _decide(self, lane: _Lane, model: str, event: Event, completes: str | None) -> tuple[Committed, Decision]:
+    async def _work(self, lane: _Lane) -> None:
+        """Empty the lane. It is not cancelled with whoever waits, who may be one of many."""
+        try:
+            while lane.waiting:
+                chain = [lane.waiting.popleft() for _ in range(min(CHAIN_MAX, len(lane.waiting)))]
+                await self._settle(lane, chain)
+        finally:
+            lane.work = None
+
+    async def _settle(self, lane: _Lane, chain: Sequence[_Waiting]) -> None:
+        """Every event of the chain gets its answer: a decision, None, or the error. Raises nothing."""
+        left = chain
+        conflicts = 0
+        try:
+            while left and conflicts < CONFLICTS_MAX:
+                settled = len(left)
+                left = await self._commit(lane, left)
+                conflicts = conflicts + 1 if len(left) == settled else 0
+        except PermanentError as error:
+            lane.state = None
+            if len(left) > 1:
+                # The ledger forbids one of them; none was committed, and the others have done nothing wrong.
+                for waiting in left:
+                    await self._settle(lane, [waiting])
+            else:
+                left[0].failed(error)
+            return
+        except Exception as error:
+            lane.state = None
+            for waiting in left:
+                waiting.failed(error)
+            return
+        for waiting in left:
+            said = f"{lane.model}: another replica was first {CONFLICTS_MAX} times in a row"
+            waiting.failed(TransientError(said))
+
+    async def _commit(self, lane: _Lane, chain: Sequence[_Waiting]) -> Sequence[_Waiting]:
+        """Decide on the chain, each event on what the one before leaves; returns what has to be decided upon again."""
         started = asyncio.get_running_loop().time()
-        policy, policy_hash = self._policy(model)
-        before = lane.state or await self._ledger.state(model)
+        policy, policy_hash = self._policy(lane.model)
+        fresh, known, left = await self._sorted(lane.model, chain)
+        if not fresh and not known:
+            return left
+        state = lane.state or await self._ledger.state(lane.model)
         # Forgotten until the commit has answered: after an error or a conflict the ledger is asked again.
         lane.state = None
-        now = self._clock.now()
-        decision = decide(policy, before, event, now)
-        entry = Entry(
-            model=model,
-            event=event,
-            now=now,
-            decision=decision,
-            policy_hash=policy_hash,
-            state_before=before,
-            completes=completes,
-        )
-        committed = await self._ledger.commit(entry)
-        self._telemetry.decided(entry, committed, asyncio.get_running_loop().time() - started)
-        if committed is not Committed.CONFLICT:
-            lane.state = decision.state if committed is Committed.NEW else before
-        if committed is Committed.NEW:
-            self._poke(before, decision)
-        return committed, decision
+        entries = []
+        for waiting in (*known, *fresh):
+            now = self._clock.now()
+            decision = decide(policy, state, waiting.event, now)
+            entry = Entry(
+                model=lane.model,
+                event=waiting.event,
+                now=now,
+                decision=decision,
+                policy_hash=policy_hash,
+                state_before=state,
+                completes=waiting.completes,
+                leased_until=now + timedelta(seconds=LEASE_SECONDS),
+            )
+            entries.append(entry)
+            if waiting not in known:
+                state = decision.state
+        committed = await self._ledger.commit(entries)
+        took_seconds = asyncio.get_running_loop().time() - started
+        for waiting, entry, verdict in zip((*known, *fresh), entries, committed, strict=True):
+            self._telemetry.decided(entry, verdict, took_seconds)
+            if verdict is Committed.CONFLICT:
+                left.append(waiting)
+                continue
+            self._remember(lane.model, entry.event.identity)
+            waiting.decided(entry.decision if verdict is Committed.NEW else None)
+            if verdict is Committed.NEW:
+                self._hand_over(entry)
+        if all(verdict is Committed.NEW for verdict in committed[len(known) :]):
+            lane.state = state
+        return left
 
-    async def _told(self, call: Awaitable[None], what: str) -> None:
-        """What fails here is delivered again by the queue, so telling it is enough."""
-        try:
-            await call
-        except TransientError as error:
-            self._telemetry.failed(what, error)
+    async def _sorted(
+        self, model: str, chain: Sequence[_Waiting]
+    ) -> tuple[list[_Waiting], list[_Waiting], list[_Waiting]]:
+        """The chain as (to be decided upon, known but completing an effect, the same fact again).
 
-    def _poke(self, before: ModelState, decision: Decision) -> None:
+        What is known and completes nothing is answered here. A lone event is not looked up: its commit will tell.
+        """
+        identities = {w.event.identity for w in chain}
+        known = {i for i in identities if (model, i) in self._recent}
+        if len(identities - known) > 1:
+            known |= set(await self._ledger.known(model, identities - known))
+        fresh: dict[str, _Waiting] = {}
+        completing, again = [], []
+        for waiting in chain:
+            identity = waiting.event.identity
+            if identity in known and waiting.completes:
+                completing.append(waiting)
+            elif identity in known:
+                self._telemetry.duplicate(model, waiting.event)
+                self._remember(model, identity)
+                waiting.decided(None)
+            elif identity in fresh:
+                again.append(waiting)
+            else:
+                fresh[identity] = waiting
+        return list(fresh.values()), completing, again
+
+    def _remember(self, model: str, identity: str) -> None:
+        self._recent[(model, identity)] = None
+        if len(self._recent) > RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+
+    def _hand_over(self, entry: Entry) -> None:
+        """What the decision asks for goes to the outbox of this replica, and what it moves is looked at soon."""
+        decision = entry.decision
+        for effect in decision.effects:
+            self.leased.append(
+                Owed(model=entry.model, effect=effect, decision=decision.id, tries=1, created_at=entry.now)
+            )
         if decision.effects:
             self.effects_owed.set()
-        if decision.state.wake_at != before.wake_at:
+        if decision.state.wake_at != entry.state_before.wake_at:
             self.wake_moved.set()
 
     def _policy(self, model: str) -> tuple[Policy, str]:
@@ -254,28 +231,3 @@ class Loop:
         if found is None:
             raise NoPolicyError(f"{model} has no policy")
         return found
-
-    def _received(self, message: Message, parsed: Parsed, verdict: Verdict, why: str = "") -> None:
-        self._telemetry.received(message.queue, parsed.kind, verdict, why)
-
-    def _backoff(self, tries: int) -> float:
-        return backoff_seconds(tries, cap_seconds=BACKOFF_CAP_SECONDS, random=self._random)
-
-
-def concerns(policies: Mapping[str, tuple[Policy, str]], model: str | None, event: Event) -> Iterable[str]:
-    """The models whose lanes an event goes to: the one it names, else those whose policy watches what it tells of."""
-    if model is not None:
-        return (model,) if model in policies else ()
-    match event:
-        case ObjectCreated():
-            return tuple(m for m, (policy, _) in policies.items() if _watches(policy, event))
-        case AlarmChanged():
-            return tuple(m for m, (policy, _) in policies.items() if event.alarm in policy.triggers.alarms)
-        case _:
-            return ()
-
-
-def _watches(policy: Policy, event: ObjectCreated) -> bool:
-    data = policy.data
-    prefixes = (data.prefix, data.predictions.prefix) if data.predictions else (data.prefix,)
-    return event.bucket == data.bucket and event.key.startswith(prefixes)

@@ -1,8 +1,10 @@
 """The outbox: carries out what decisions ask for, and brings every answer back as an event.
 
-An effect is leased for a short time and the lease is renewed while the work lasts: after a crash another
-replica, or this one started again, has it within one lease, however long the work is. Should two ever do the same
-work all the same, the effect's key makes it happen once outside, and its answer's identity once in the ledger.
+What this replica decided it carries out at once: such effects are committed leased to it. The ledger is asked for the
+rest: what was put off, and what a dead replica had in hand. A lease is short and renewed while the work lasts, so that
+after a crash another replica, or this one started again, has the effect within one lease, however long the work is.
+Should two ever do the same work all the same, the effect's key makes it happen once outside, and its answer's identity
+once in the ledger.
 """
 
 import asyncio
@@ -15,21 +17,36 @@ from typing import assert_never
 from retrainer.core.effects import AnswerApproval, MeasureEvidence, PublishReport, StartExecution
 from retrainer.core.events import EffectDone, EffectFailed, Event, EvidenceMeasured, ExecutionStarted
 from retrainer.core.policy import Policy
-from retrainer.loop import Loop, Policies
+from retrainer.loop import LEASE_SECONDS, Loop, Policies
 from retrainer.pacing import backoff_seconds
-from retrainer.ports import Analyst, Clock, Engine, Ledger, Owed, PermanentError, Telemetry, TransientError
+from retrainer.ports import (
+    Analyst,
+    Clock,
+    ConfigError,
+    Engine,
+    Ledger,
+    Owed,
+    PermanentError,
+    Telemetry,
+    TransientError,
+)
 
-LEASE_SECONDS = 30.0
 IN_HAND_MAX = 64
 """Effects in hand at once. More than there are models that measure at the same time, so that starting never waits."""
 
 EVERY_SECONDS = 5.0
-"""How often to look without being poked: for the leases of replicas that died."""
+"""How often the ledger is asked: for what was put off, and for the leases of replicas that died."""
 
 BACKOFF_CAP_SECONDS = 60.0
 NO_POLICY_SECONDS = 60.0
 TRIES_MAX = 5
 """Tries of work that is done on our side. What AWS is asked to do is tried for ever: throttling must lose nothing."""
+
+START_WITHIN = timedelta(days=30)
+"""A start owed for longer expires: Step Functions forgets an execution's name 90 days after its end, and from then on
+the name would no longer keep the same retraining from being done twice. Far less, for clocks and ends are not ours.
+https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html
+"""
 
 
 class Outbox:
@@ -56,6 +73,8 @@ class Outbox:
         self._telemetry = telemetry
         self._random = random or Random()  # noqa: S311 - it spreads retries, it guards nothing
         self._in_hand: dict[str, tuple[Owed, asyncio.Task[None]]] = {}
+        self._look = True
+        """Whether the ledger is to be asked at the next claim."""
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Carry out until `stopping` is set; then finish what AWS is being told, and give back what is measured."""
@@ -66,42 +85,57 @@ class Outbox:
                 try:
                     await self.claim()
                     failures, wait = 0, EVERY_SECONDS
-                except TransientError as error:
+                except Exception as error:  # whatever keeps the ledger from answering, what is in hand goes on
                     failures += 1
                     self._telemetry.failed("outbox", error)
                     wait = self._backoff(failures)
-                await self._poked(stopping, wait)
+                if not await self._poked(stopping, wait):
+                    self._look = True
             await self._finish()
         finally:
             await self._drop(list(self._in_hand.values()))
 
     async def claim(self) -> int:
-        """Lease what is due and begin it; returns how many effects were begun. Raises TransientError."""
-        room = IN_HAND_MAX - len(self._in_hand)
-        if room <= 0:
-            return 0
-        claimed = await self._ledger.owed(self._clock.now(), limit=room, lease_seconds=LEASE_SECONDS)
-        for owed in claimed:
-            # Ours already when a lease ran out under us, as in an outage of the ledger.
-            if owed.effect.key not in self._in_hand:
-                task = asyncio.create_task(self._carry_out(owed))
-                self._in_hand[owed.effect.key] = (owed, task)
-        return len(claimed)
+        """Begin what is leased to us, and lease more where that is due; returns how many effects were begun.
 
-    async def _poked(self, stopping: asyncio.Event, seconds: float) -> None:
-        """Wait for an effect, the end of the interval, or the order to stop."""
+        Raises TransientError.
+        """
+        begun = 0
+        while self._loop.leased and len(self._in_hand) < IN_HAND_MAX:
+            owed = self._loop.leased.popleft()
+            # After its lease it is anybody's, and is claimed as such.
+            if self._clock.now() < owed.created_at + timedelta(seconds=LEASE_SECONDS):
+                begun += self._begin(owed)
+        room = IN_HAND_MAX - len(self._in_hand)
+        if self._look and room > 0:
+            claimed = await self._ledger.owed(self._clock.now(), limit=room, lease_seconds=LEASE_SECONDS)
+            self._look = len(claimed) == room
+            begun += sum(self._begin(owed) for owed in claimed)
+        return begun
+
+    def _begin(self, owed: Owed) -> bool:
+        """False when it is in hand already, as after a lease that ran out under us in an outage of the ledger."""
+        if owed.effect.key in self._in_hand:
+            return False
+        self._in_hand[owed.effect.key] = (owed, asyncio.create_task(self._carry_out(owed)))
+        return True
+
+    async def _poked(self, stopping: asyncio.Event, seconds: float) -> bool:
+        """Wait for an effect or the order to stop; False when the interval ended before."""
         waits = [asyncio.ensure_future(e.wait()) for e in (self._loop.effects_owed, stopping)]
         try:
-            await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for wait in waits:
                 wait.cancel()
+        return bool(done)
 
     async def _finish(self) -> None:
         ours = [(o, t) for o, t in self._in_hand.values() if isinstance(o.effect, MeasureEvidence | PublishReport)]
         await self._drop(ours)
-        for owed, _ in ours:
-            await self._postpone(owed, 0.0, "given back at shutdown")
+        for owed in (*(owed for owed, _ in ours), *self._loop.leased):
+            await self._put_off(owed, 0.0, "given back at shutdown")
+        self._loop.leased.clear()
         await asyncio.gather(*(task for _, task in self._in_hand.values()))
 
     async def _drop(self, in_hand: list[tuple[Owed, asyncio.Task[None]]]) -> None:
@@ -124,7 +158,7 @@ class Outbox:
             await self._postpone(owed, self._backoff(owed.tries), error)
         finally:
             if len(self._in_hand) >= IN_HAND_MAX:
-                self._loop.effects_owed.set()  # there is room again
+                self._look_soon()  # there is room again
             self._in_hand.pop(owed.effect.key, None)
         self._telemetry.carried_out(owed, error, asyncio.get_running_loop().time() - started)
 
@@ -152,7 +186,7 @@ class Outbox:
         effect = owed.effect
         match effect:
             case StartExecution():
-                arn, adopted = await self._engine.start(effect)
+                arn, adopted = await self._start(owed, effect)
                 return ExecutionStarted(execution=effect.key, arn=arn, adopted=adopted)
             case MeasureEvidence():
                 evidence = await self._analyst.measure(effect, policy)
@@ -164,6 +198,15 @@ class Outbox:
             case _:  # pragma: no cover - mypy proves it
                 assert_never(effect)
         return EffectDone(effect=effect.key, kind=type(effect).__name__)
+
+    async def _start(self, owed: Owed, effect: StartExecution) -> tuple[str, bool]:
+        planned_for = self._clock.now() - owed.created_at
+        if planned_for < START_WITHIN:
+            return await self._engine.start(effect)
+        arn = await self._engine.known(effect)
+        if arn is None:
+            raise PermanentError(f"expired: planned {planned_for.days} days ago and never started")
+        return arn, True
 
     @asynccontextmanager
     async def _renewed(self, owed: Owed) -> AsyncIterator[None]:
@@ -183,13 +226,17 @@ class Outbox:
     async def _postpone(self, owed: Owed, seconds: float, why: str) -> None:
         """Due again after `seconds`, and looked for then."""
         await self._put_off(owed, seconds, why)
-        asyncio.get_running_loop().call_later(seconds + 0.01, self._loop.effects_owed.set)
+        asyncio.get_running_loop().call_later(seconds + 0.01, self._look_soon)
+
+    def _look_soon(self) -> None:
+        self._look = True
+        self._loop.effects_owed.set()
 
     async def _put_off(self, owed: Owed, seconds: float, why: str) -> None:
         until = self._clock.now() + timedelta(seconds=seconds)
         try:
             await self._ledger.postpone(owed.effect.key, until, why)
-        except TransientError as error:
+        except (TransientError, ConfigError) as error:
             # The lease ends by itself.
             self._telemetry.failed("postpone", error)
 

@@ -1,6 +1,6 @@
 """The edges of the loop: what it needs of the outside world, as narrow as it needs it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -20,6 +20,10 @@ class TransientError(Exception):
 
 class PermanentError(Exception):
     """It will not work however often it is tried: becomes EffectFailed and is decided upon."""
+
+
+class UnknownExecutionError(PermanentError):
+    """AWS does not know the execution: not yet, because its answers lag behind its deeds, or no longer."""
 
 
 class ConfigError(Exception):
@@ -105,7 +109,8 @@ class Parser(Protocol):
 class Entry:
     """One decision to be committed: the event that caused it, what was decided, and on which version of the state.
 
-    `completes` names the effect whose answer the event is; it is marked done in the same transaction.
+    `completes` names the effect whose answer the event is; it is marked done in the same transaction. Until
+    `leased_until` the decision's effects are in the hands of the replica that commits it; None: anybody's at once.
     """
 
     model: str
@@ -115,6 +120,7 @@ class Entry:
     policy_hash: str
     state_before: ModelState
     completes: str | None = None
+    leased_until: datetime | None = None
 
 
 class Committed(StrEnum):
@@ -173,14 +179,16 @@ class Ledger(Protocol):
         """The model's state; a model never seen has version 0."""
         ...
 
-    async def known(self, model: str, identity: str) -> bool:
-        """Whether the event was committed for this model."""
+    async def known(self, model: str, identities: Collection[str]) -> Collection[str]:
+        """Which of these events were committed for this model."""
         ...
 
-    async def commit(self, entry: Entry) -> Committed:
-        """State, decision, event and effects, or nothing; returns once it is on disk.
+    async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
+        """State, decision, event and effects of each, in one transaction; returns once they are on disk.
 
-        DUPLICATE is judged before CONFLICT, and completes the effect all the same.
+        Each is judged on what those before it leave, so that a chain of decisions on one model may come together.
+        DUPLICATE is judged before CONFLICT, and completes the effect all the same. Raises PermanentError when the
+        ledger forbids one of them; then none is committed.
         """
         ...
 
@@ -196,8 +204,12 @@ class Ledger(Protocol):
         """Models with an execution planned or running, or a moment to be woken at."""
         ...
 
-    async def fire(self, model: str, schedule: str, seen_until: datetime) -> datetime | None:
-        """Move a schedule's cursor to `seen_until`, never backwards; returns where it stood, None the first time."""
+    async def seen_until(self, model: str, schedule: str) -> datetime | None:
+        """Up to when a schedule's fires were taken; None for a schedule never seen."""
+        ...
+
+    async def see(self, model: str, schedule: str, until: datetime) -> None:
+        """The schedule's fires were taken up to then; never moves backwards."""
         ...
 
     async def quarantine(self, message: Quarantined) -> None:
@@ -214,6 +226,17 @@ class Ledger(Protocol):
 
     async def counts(self) -> Mapping[str, int]:
         """How many rows each table holds, and `effects_owed`."""
+        ...
+
+    async def size_bytes(self) -> int:
+        """What the ledger takes on disk."""
+        ...
+
+    async def compact(self, before: datetime) -> int:
+        """Drop the bodies of what was settled before then; returns how many rows it made smaller.
+
+        Identities, decisions with their reasons, and executions stay, so that nothing is ever taken for new again.
+        """
         ...
 
 
@@ -238,10 +261,21 @@ class Engine(Protocol):
         """Keep a question to a person open. Raises TransientError, or PermanentError when nobody waits any more."""
         ...
 
-    async def ended(self, arn: str) -> ExecutionEnded | None:
-        """How the execution ended, or None while it runs; one that AWS does not know has ended, ABORTED.
+    async def running(self, arns: Collection[str]) -> Collection[str]:
+        """Those of the executions that are listed as running; the others may have ended, and may be asked about.
 
-        Raises TransientError, or PermanentError when asking is denied.
+        Raises TransientError, or PermanentError when listing is denied.
+        """
+        ...
+
+    async def known(self, effect: StartExecution) -> str | None:
+        """The ARN of the execution that the effect started earlier, if it did. Raises as `start`."""
+        ...
+
+    async def ended(self, arn: str) -> ExecutionEnded | None:
+        """How the execution ended, or None while it runs.
+
+        Raises TransientError, UnknownExecutionError, or PermanentError when asking is denied.
         """
         ...
 
@@ -264,6 +298,9 @@ class Telemetry(Protocol):
     def received(self, queue: str, kind: str, verdict: Verdict, why: str) -> None: ...
 
     def decided(self, entry: Entry, committed: Committed, took_seconds: float) -> None: ...
+
+    def duplicate(self, model: str, event: Event) -> None:
+        """The event was known before anything was decided on it."""
 
     def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None: ...
 

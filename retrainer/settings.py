@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -29,8 +30,8 @@ class Reach(BaseSettings):
 
     ledger: str = Field(
         default="sqlite:///retrainer.db",
-        description="SQLAlchemy URL of the ledger",
-        examples=["sqlite:///retrainer.db"],
+        description="SQLAlchemy URL of the ledger: an SQLite file for one daemon, PostgreSQL for several replicas",
+        examples=["sqlite:///retrainer.db", "postgresql://retrainer@db.example.com/retrainer"],
     )
     policies: Path = Field(default=Path("policies"), description="Folder of policy files", examples=["policies"])
     http_host: str = Field(default="127.0.0.1", description="Address to listen on", examples=["127.0.0.1"])
@@ -49,8 +50,8 @@ class Reach(BaseSettings):
         return f"http://[{host}]:{self.http_port}" if ":" in host else f"http://{host}:{self.http_port}"
 
 
-class Settings(Reach):
-    """What the daemon needs. AWS itself is found as every SDK finds it (AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, ...)."""
+class Queues(Reach):
+    """The queues: all that a command on the dead-letter queue needs, which works without a daemon."""
 
     queue_url: str = Field(
         pattern=r"^https?://",
@@ -62,6 +63,11 @@ class Settings(Reach):
         description="SQS queue for messages that are refused",
         examples=["https://sqs.eu-central-1.amazonaws.com/123456789012/retrainer-refused"],
     )
+
+
+class Settings(Queues):
+    """What the daemon needs. AWS itself is found as every SDK finds it (AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, ...)."""
+
     bucket: str = Field(
         pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$",
         description="S3 bucket of data, artifacts and reports",
@@ -77,7 +83,9 @@ class Settings(Reach):
         description="AWS accounts whose events are believed, with commas; default: the state machine's",
         examples=["123456789012,210987654321"],
     )
-    pollers: int = Field(default=2, ge=1, le=64, description="Long polls of the queue at a time", examples=["2"])
+    pollers: int = Field(
+        default=8, ge=1, le=64, description="Long polls of the queue at a time, when much comes", examples=["8"]
+    )
     poll_wait_seconds: int = Field(default=20, ge=0, le=20, description="Length of a long poll", examples=["20"])
     observe_seconds: float = Field(
         default=15.0, gt=0, description="How often executions are compared with what AWS says", examples=["15"]
@@ -121,7 +129,9 @@ class Settings(Reach):
 
     def secrets(self) -> tuple[str, ...]:
         """Values that no log may show."""
-        known = [self.http_token.get_secret_value() if self.http_token else "", *map(os.environ.get, _AWS_SECRETS)]
+        token = self.http_token.get_secret_value() if self.http_token else ""
+        password = unquote(urlsplit(self.ledger).password or "")
+        known = [token, password, *map(os.environ.get, _AWS_SECRETS)]
         return tuple(s for s in known if s and len(s) >= _SECRET_CHARACTERS_MIN)
 
 

@@ -56,6 +56,10 @@ class Telemetries:
         for listener in self.listeners:
             listener.decided(entry, committed, took_seconds)
 
+    def duplicate(self, model: str, event: Event) -> None:
+        for listener in self.listeners:
+            listener.duplicate(model, event)
+
     def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None:
         for listener in self.listeners:
             listener.carried_out(owed, error, took_seconds)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from retrainer.core.decide import decision_id
 from retrainer.core.events import ScheduleFired, Woken
 from retrainer.core.policy import Schedule
 from retrainer.loop import Loop, NoPolicyError, Policies
@@ -22,9 +23,6 @@ RETRY_SECONDS = 5.0
 """How soon what is due and could not be taken is tried again."""
 
 LEAST_SECONDS = 0.01
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
-"""A cursor that was never moved. Firing up to it tells where a cursor stands, because cursors only move forward."""
-
 LOOK_BACK = timedelta(days=7)
 """Fires missed longer ago are not even counted, so that an old cursor costs little."""
 
@@ -106,15 +104,15 @@ class Timers:
         for _ in range(len(due) - len(timely)):
             self._told(schedule, "noticed after its misfire grace")
         if due or now - self._moved[key] >= CURSOR_LAG:
-            await self._ledger.fire(model, schedule.name, now)
+            await self._ledger.see(model, schedule.name, now)
             self._moved[key] = now
         self._seen[key] = now
 
     async def _cursor(self, model: str, schedule: Schedule, now: datetime) -> datetime:
         """Where the ledger's cursor stands; a schedule never seen begins now, and fires nothing of before."""
-        stood = await self._ledger.fire(model, schedule.name, BEGINNING)
-        if stood is None or stood == BEGINNING:
-            await self._ledger.fire(model, schedule.name, now)
+        stood = await self._ledger.seen_until(model, schedule.name)
+        if stood is None:
+            await self._ledger.see(model, schedule.name, now)
             return now
         return stood
 
@@ -133,26 +131,17 @@ class Timers:
         for model, state in active.items():
             if state.wake_at and state.wake_at > self._clock.now():
                 again.append(state.wake_at)
-            elif state.wake_at and not await self._woken(model, state.wake_at):
+            elif state.wake_at and not await self._wake(model, state.wake_at, state.version):
                 again.append(retry_at)
         return min(again)
 
-    async def _woken(self, model: str, wake_at: datetime) -> bool:
+    async def _wake(self, model: str, wake_at: datetime, version: int) -> bool:
+        """Take the moment as an event; False when it has to be tried again soon."""
         try:
-            await self.wake(model, wake_at)
+            await self._loop.take(model, Woken(wake_at=wake_at, asked_by=decision_id(model, version)))
         except NoPolicyError:
             return True  # there is nobody to wake; it is seen again on the interval
         except Exception as error:  # one model must not stop the others; it stays due
             self._telemetry.failed("wake", error)
             return False
         return True
-
-    async def wake(self, model: str, wake_at: datetime) -> None:
-        """Take the moment as an event. Raises TransientError."""
-        if await self._loop.take(model, Woken(wake_at=wake_at)):
-            return
-        state = await self._ledger.state(model)
-        if state.wake_at == wake_at:
-            # A replica whose clock is behind has asked again for a moment that was taken already.
-            later = max(self._clock.now(), wake_at + timedelta(microseconds=1))
-            await self._loop.take(model, Woken(wake_at=later))

@@ -22,11 +22,12 @@ from retrainer.adapters.step_functions import StepFunctions
 from retrainer.core.events import PolicyChanged
 from retrainer.core.policy import Policy
 from retrainer.follow import Observer
+from retrainer.intake import Intake
 from retrainer.local.aws import LocalAws, LocalAwsError
-from retrainer.loop import Loop
+from retrainer.loop import Loop, NoPolicyError
 from retrainer.outbox import Outbox
 from retrainer.pacing import pause
-from retrainer.ports import ConfigError, Ledger
+from retrainer.ports import ConfigError, Ledger, Parser, TransientError
 from retrainer.settings import Settings
 from retrainer.supervise import Stage, Supervisor
 from retrainer.telemetry import Health, Telemetries
@@ -74,23 +75,27 @@ class _Daemon:
         engine: StepFunctions,
         analyst: WorkerAnalyst,
     ) -> None:
-        self._settings, self._files, self._ledger, self._inbox = settings, files, ledger, inbox
+        self._settings, self._files, self._ledger = settings, files, ledger
         self._clock = SystemClock()
         self._queue = settings.queue_url.rsplit("/", 1)[-1]
         self._metrics = metrics.Metrics(
-            queues=[settings.queue_url, "schedules"], kinds=eventbridge.KINDS, tasks=self._pollers()
+            queues=[settings.queue_url, "schedules"], kinds=eventbridge.KINDS, pollers=self._pollers()
         )
         telemetry = Telemetries([self._metrics, logs.LogTelemetry()])
         self._telemetry = telemetry
-        allowed = eventbridge.Allowed(
-            accounts=settings.accounts,
-            buckets=frozenset({settings.bucket, *(policy.data.bucket for policy, _ in files.current().values())}),
-            state_machines=frozenset({settings.state_machine_arn}),
-        )
-        parser = eventbridge.EnvelopeParser(allowed)
         policies = files.current
         clock = self._clock
-        self._loop = Loop(policies=policies, ledger=ledger, parser=parser, clock=clock, telemetry=telemetry)
+        self._loop = Loop(policies=policies, ledger=ledger, clock=clock, telemetry=telemetry)
+        self._intake = Intake(
+            loop=self._loop,
+            inbox=inbox,
+            parser=self._parser(),
+            policies=policies,
+            ledger=ledger,
+            clock=clock,
+            telemetry=telemetry,
+            pollers_max=settings.pollers,
+        )
         self._outbox = Outbox(
             loop=self._loop,
             policies=policies,
@@ -105,6 +110,7 @@ class _Daemon:
             ledger=ledger,
             engine=engine,
             telemetry=telemetry,
+            clock=clock,
             every_seconds=settings.observe_seconds,
         )
         self._timers = Timers(
@@ -142,8 +148,8 @@ class _Daemon:
         listener = http.listen(self._settings.http_host, self._settings.http_port)
         await self._show_models()
         start = self._supervisor.start
-        for name in self._pollers():
-            start(name, Stage.INTAKE, partial(self._loop.poll, self._inbox, queue=self._queue))
+        for poller, name in enumerate(self._pollers()):
+            start(name, Stage.INTAKE, partial(self._intake.poll, poller=poller))
         start("outbox", Stage.OUTBOX, self._outbox.run)
         start("observer", Stage.BACKGROUND, self._observer.run)
         start("timers", Stage.BACKGROUND, self._timers.run)
@@ -159,6 +165,20 @@ class _Daemon:
         late = list(await self._supervisor.drain(DRAIN_SECONDS))
         logs.say("daemon_ended", cancelled=late)
         return 1 if late else 0
+
+    def _parser(self) -> Parser:
+        """What is believed: events of these accounts, objects of the buckets that policies name, our own executions."""
+        settings = self._settings
+        policies = [policy for policy, _ in self._files.current().values()]
+        buckets = (p.data.bucket for p in policies)
+        machines = (p.action.state_machine for p in policies)
+        return eventbridge.EnvelopeParser(
+            eventbridge.Allowed(
+                accounts=settings.accounts,
+                buckets=frozenset({settings.bucket, *buckets}),
+                state_machines=frozenset({settings.state_machine_arn, *machines}),
+            )
+        )
 
     def _pollers(self) -> Sequence[str]:
         return [f"poller-{n}" for n in range(self._settings.pollers)]
@@ -177,13 +197,16 @@ class _Daemon:
         )
 
     async def _metrics_text(self) -> tuple[bytes, str]:
-        self._metrics.ledger(await self._ledger.counts())
+        self._metrics.ledger(await self._ledger.counts(), await self._ledger.size_bytes())
+        now = self._clock.now()
+        ages = {f"poller-{n}": (now - at).total_seconds() for n, at in self._intake.last_poll_at.items()}
+        self._metrics.poller_ages(ages)
         self._metrics.health(self._health())
         return await self._metrics.render(), metrics.CONTENT_TYPE
 
     def _health(self) -> Health:
         now = self._clock.now()
-        polled_at = self._loop.last_poll_at.get(self._queue, self._started_at)
+        polled_at = min(self._intake.last_poll_at.values(), default=self._started_at)
         age = (now - polled_at).total_seconds()
         lag = self._supervisor.lag_seconds
         said = [
@@ -209,22 +232,31 @@ class _Daemon:
     def _show_policies(self) -> None:
         self._metrics.watch(self._files.current().keys())
         broken = self._files.errors()
-        paths = self._settings.policies.glob("*.yaml")
-        self._metrics.policy_files({p.name: p not in broken for p in paths})
+        self._metrics.policy_files(self._files.valid())
         for why in broken.values():
             self._telemetry.failed("policies", ConfigError(why))
 
     async def _watch_policies(self, stopping: asyncio.Event) -> None:
         """Take a changed policy file up without a restart; a broken one leaves the last good policy in force."""
         told = dict(self._files.errors())
+        untold: dict[str, PolicyChanged] = {}
         while not await pause(stopping, RELOAD_SECONDS):
             changed = await asyncio.to_thread(self._files.reload)
             if changed or told != self._files.errors():
                 told = dict(self._files.errors())
                 self._show_policies()
+                self._intake.parser = self._parser()
             for model in changed & self._files.current().keys():
                 _, policy_hash = self._files.current()[model]
-                await self._loop.take(model, PolicyChanged(policy_hash=policy_hash, changed_at=self._clock.now()))
+                untold[model] = PolicyChanged(policy_hash=policy_hash, changed_at=self._clock.now())
+            for model, event in list(untold.items()):
+                try:
+                    await self._loop.take(model, event)
+                    del untold[model]
+                except NoPolicyError:
+                    del untold[model]
+                except TransientError as error:  # the policy is in force; what is kept is looked at when it can be
+                    self._telemetry.failed("policies", error)
 
 
 # --- for the commands that only read ---

@@ -48,7 +48,7 @@ def test_a_decision_is_told_whole() -> None:
         "            5210 rows against 48000 of the reference window",
         "            genre: psi 0.312, threshold 0.2: drifted",
         "            accuracy 0.7000 on 50 labels",
-        "  identity  evidence:recommender-1.measure",
+        "  identity  effect:recommender-1.measure",
         "  why       recommender-g1-00000000; drift: drift share 1.00 >= 0.5",
         "  execution recommender-g1-00000000",
         "  effects   start_execution recommender-g1-00000000: done",

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,7 +16,7 @@ from retrainer.core.effects import AnswerApproval, StartExecution
 from retrainer.core.events import ExecutionEnded
 from retrainer.core.execution import Outcome, Status, Verdict
 from retrainer.core.record import canonical
-from retrainer.ports import ConfigError, PermanentError, TransientError
+from retrainer.ports import ConfigError, PermanentError, TransientError, UnknownExecutionError
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
@@ -97,11 +97,11 @@ class StepFunctions:
             answer = await self._states.start_execution(
                 stateMachineArn=effect.state_machine_arn, name=effect.key, input=effect.input
             )
+            return answer["executionArn"], False
         except self._states.exceptions.ExecutionAlreadyExists:
-            return await self._adopted(effect), True
+            return await _asked(f"describing {effect.key}", self._adopted(effect)), True
         except _FAILURES as error:
             raise _translated(f"starting {effect.key}", error) from error
-        return answer["executionArn"], False
 
     async def answer(self, effect: AnswerApproval) -> None:
         """Answer the task token; it is in no message, and neither is the cause, which may hold it."""
@@ -114,13 +114,43 @@ class StepFunctions:
         sent = self._states.send_task_heartbeat(taskToken=task_token)
         await _with_token("keeping an approval open", task_token, sent)
 
+    async def running(self, arns: Collection[str]) -> Collection[str]:
+        """Those of the executions that are listed as running: a call or two a state machine, however many they are."""
+        machines = {arn.rpartition(":")[0].replace(":execution:", ":stateMachine:") for arn in arns}
+        listed: set[str] = set()
+        for machine in sorted(machines):
+            pages = self._states.get_paginator("list_executions").paginate(
+                stateMachineArn=machine, statusFilter="RUNNING"
+            )
+            try:
+                async for page in pages:
+                    listed.update(e["executionArn"] for e in page["executions"])
+            except _FAILURES as error:
+                raise _translated(f"listing the executions of {machine}", error) from error
+        return listed & set(arns)
+
+    async def known(self, effect: StartExecution) -> str | None:
+        """The ARN of the execution that was started earlier under the effect's name; None when there is none.
+
+        Raises PermanentError also when the name belongs to an execution with another input.
+        """
+        try:
+            return await self._adopted(effect)
+        except self._states.exceptions.ExecutionDoesNotExist:
+            return None
+        except _FAILURES as error:
+            raise _translated(f"describing {effect.key}", error) from error
+
     async def ended(self, arn: str) -> ExecutionEnded | None:
-        """How the execution ended, or None while it runs. Raises PermanentError when it may not be described."""
+        """How the execution ended, or None while it runs.
+
+        Raises UnknownExecutionError, and PermanentError when it may not be described.
+        """
         name = arn.rpartition(":")[2]
         try:
             seen = await self._states.describe_execution(executionArn=arn)
         except self._states.exceptions.ExecutionDoesNotExist:
-            return ExecutionEnded(execution=name, status=Status.ABORTED, cause="Step Functions does not know it")
+            raise UnknownExecutionError(f"Step Functions does not know {name}") from None
         except _FAILURES as error:
             raise _translated(f"describing {name}", error) from error
         if seen["status"] in _UNFINISHED:
@@ -131,8 +161,9 @@ class StepFunctions:
         return ExecutionEnded(execution=name, status=Status(seen["status"]), cause=_bounded(cause))
 
     async def _adopted(self, effect: StartExecution) -> str:
+        """Raises botocore's exceptions, and PermanentError for another execution of the same name."""
         arn = f"{effect.state_machine_arn.replace(':stateMachine:', ':execution:')}:{effect.key}"
-        seen = await _asked(f"describing {effect.key}", self._states.describe_execution(executionArn=arn))
+        seen = await self._states.describe_execution(executionArn=arn)
         if seen.get("input") != effect.input:
             raise PermanentError(f"conflict: an execution {effect.key} exists with another input than ours")
         return arn

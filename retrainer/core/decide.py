@@ -73,12 +73,13 @@ def decide(policy: Policy, state: ModelState, event: Event, now: datetime) -> De
     """The next state of the model, why, and what is to be done. Pure: the same arguments give the same decision."""
     known = replace(state, version=state.version + 1, wake_at=None)
     step = _take(policy, known, event, now)
-    new = met(policy, step.state, event, now) if step.look else ()
-    step = replace(step, state=replace(step.state, kept=merged(step.state.kept, new)))
+    if new := met(policy, step.state, event, now) if step.look else ():
+        step = replace(step, state=replace(step.state, kept=merged(step.state.kept, new)))
     if step.look and step.state.kept:
         step = _consider(policy, step, event.identity, now)
+    wake_at = _wake_at(policy, step.state, now)
     return Decision(
-        state=replace(step.state, wake_at=_wake_at(policy, step.state, now)),
+        state=replace(step.state, wake_at=wake_at) if wake_at else step.state,
         reason=step.reason,
         detail=step.detail,
         effects=step.effects,
@@ -117,7 +118,7 @@ def _take(policy: Policy, state: ModelState, event: Event, now: datetime) -> _St
         case EvidenceMeasured():
             return _evidence_measured(policy, state, event)
         case ExecutionStarted():
-            return _execution_started(state, event)
+            return _execution_started(state, event, now)
         case ExecutionEnded():
             return _execution_ended(policy, state, event, now)
         case EffectFailed():
@@ -162,7 +163,8 @@ def _object_created(policy: Policy, state: ModelState, event: ObjectCreated) -> 
 def _measured(policy: Policy, state: ModelState, why: str) -> _Step:
     """Asks for evidence on the windows, or, while some is on its way, remembers to ask again."""
     if state.measuring:
-        return _Step(replace(state, measure_again=True), Reason.MEASURING, f"{why}; {state.measuring} is on its way")
+        state = state if state.measure_again else replace(state, measure_again=True)
+        return _Step(state, Reason.MEASURING, f"{why}; {state.measuring} is on its way")
     current = plan.current(policy, state)
     if not current:
         return _Step(state, Reason.NOTHING_MET, f"{why}; the current window is empty")
@@ -219,11 +221,11 @@ def _told(state: ModelState) -> str:
     return f"{evidence.rows} rows, drift share {evidence.drift_share:.2f}{done}"
 
 
-def _execution_started(state: ModelState, event: ExecutionStarted) -> _Step:
+def _execution_started(state: ModelState, event: ExecutionStarted, now: datetime) -> _Step:
     known = state.execution
     if known is None or known.name != event.execution:
         return _Step(state, Reason.STALE, f"{event.execution} is not the execution awaited")
-    running = replace(known, status=Status.RUNNING, arn=event.arn)
+    running = replace(known, status=Status.RUNNING, arn=event.arn, started_at=now)
     how = "adopted" if event.adopted else "started"
     return _Step(replace(state, execution=running), Reason.EXECUTION_STARTED, f"{event.execution} {how}")
 

@@ -24,14 +24,14 @@ class ObjectCreated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceMeasured:
-    """The evidence worker's answer to the effect of that key."""
+    """The evidence worker's answer to the effect of that key. Done, measured or failed: an effect has one answer."""
 
     effect: str
     evidence: Evidence
 
     @property
     def identity(self) -> str:
-        return f"evidence:{self.effect}"
+        return f"effect:{self.effect}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +175,7 @@ class EffectFailed:
 
     @property
     def identity(self) -> str:
-        return f"effect:{self.effect}:failed"
+        return f"effect:{self.effect}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,18 +187,19 @@ class EffectDone:
 
     @property
     def identity(self) -> str:
-        return f"effect:{self.effect}:done"
+        return f"effect:{self.effect}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Woken:
-    """The moment a decision asked to be woken at has passed."""
+    """The moment that a decision asked to be woken at has passed; `asked_by` is the decision that did last."""
 
     wake_at: datetime
+    asked_by: str
 
     @property
     def identity(self) -> str:
-        return f"wake:{self.wake_at.isoformat()}"
+        return f"wake:{self.asked_by}@{self.wake_at.isoformat()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,6 +88,7 @@ class Execution:
     triggers: tuple[Met, ...]
     batches: tuple[Batch, ...]
     arn: str | None = None
+    started_at: datetime | None = None
     approval: Approval | None = None
 
 

@@ -21,6 +21,8 @@ from pydantic import (
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = r"^([0-9]{1,6})(s|m|h|d|w)$"
+_LONGEST = timedelta(days=3650)
+"""Longer ones have no use, and a moment of today plus such a duration must be one that there is."""
 
 
 def _duration(value: object) -> object:
@@ -29,7 +31,10 @@ def _duration(value: object) -> object:
     found = re.fullmatch(_DURATION, str(value))
     if not found:
         raise ValueError(f"{value!r} is not a duration; write a number and a unit, as in 90s, 15m, 6h, 30d or 2w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    duration = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if duration > _LONGEST:
+        raise ValueError(f"{value!r} is longer than ten years; write at most {_LONGEST.days}d")
+    return duration
 
 
 Duration = Annotated[

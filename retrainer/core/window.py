@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +35,15 @@ class Refusal:
     why: str
 
 
+_KEY = attrgetter("key")
+
+
 def add(window: Sequence[Batch], batch: Batch, *, newest: int) -> tuple[Batch, ...]:
     """The window with `batch` at its end; an overwritten object replaces its older version. Keeps `newest` batches."""
-    others = tuple(b for b in window if (b.bucket, b.key) != (batch.bucket, batch.key))
-    return (*others, batch)[-newest:]
+    # Nearly always it is a new key, and a window is long.
+    if batch.key in map(_KEY, window):
+        window = tuple(b for b in window if (b.bucket, b.key) != (batch.bucket, batch.key))
+    return (*window, batch)[-newest:]
 
 
 def without(window: Sequence[Batch], gone: Iterable[Batch | Refusal]) -> tuple[Batch, ...]:

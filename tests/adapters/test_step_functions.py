@@ -15,7 +15,7 @@ from retrainer.adapters.step_functions import StepFunctions
 from retrainer.core.effects import AnswerApproval, StartExecution
 from retrainer.core.events import ExecutionEnded
 from retrainer.core.execution import Outcome, Status, Verdict
-from retrainer.ports import ConfigError, PermanentError, TransientError
+from retrainer.ports import ConfigError, PermanentError, TransientError, UnknownExecutionError
 from tests.adapters.emulator import Answers, answering, free_port, running, use
 
 if TYPE_CHECKING:
@@ -130,6 +130,28 @@ async def test_a_start_done_twice_is_adopted_even_when_the_execution_has_ended(w
     assert len(listed["executions"]) == 1
 
 
+async def test_those_that_run_are_listed_and_those_that_ended_or_never_were_are_not(world: World) -> None:
+    slow = await world.machine("slow", Wait={"Type": "Wait", "Seconds": 600, "Next": "Done"}, Done=pass_with({}))
+    quick = await world.machine("quick", Done=pass_with({}))
+    runs = {(await world.engine.start(effect_of(slow, f"recommender-g{n}-0000000a")))[0] for n in range(1, 130)}
+    ended, _ = await world.engine.start(effect_of(quick, "vision-g1-0000000b"))
+    await world.end(ended)
+    never = f"{slow.replace(':stateMachine:', ':execution:')}:never-g1-0000000c"
+    assert await world.engine.running({*runs, ended, never}) == runs
+    for arn in runs:
+        await world.states.stop_execution(executionArn=arn)
+
+
+async def test_what_an_earlier_try_started_is_known_by_its_name_and_input(world: World) -> None:
+    machine = await world.machine("known", Done=pass_with({}))
+    effect = effect_of(machine, "recommender-g7-00000007")
+    assert await world.engine.known(effect) is None
+    arn, _ = await world.engine.start(effect)
+    assert await world.engine.known(effect) == arn
+    with pytest.raises(PermanentError, match="another input"):
+        await world.engine.known(replace(effect, input="{}"))
+
+
 async def test_a_name_that_is_taken_by_another_input_is_a_conflict_and_never_renamed(world: World) -> None:
     machine = await world.machine("conflict", Done=pass_with({}))
     effect = effect_of(machine, "recommender-g3-00000003")
@@ -189,11 +211,10 @@ async def test_a_stopped_execution_is_aborted(world: World) -> None:
     assert (ended.status, ended.cause) == (Status.ABORTED, "Operator: not tonight")
 
 
-async def test_an_execution_that_step_functions_does_not_know_has_been_aborted(world: World) -> None:
+async def test_an_execution_that_step_functions_does_not_know_is_told_apart(world: World) -> None:
     arn = "arn:aws:states:eu-central-1:000000000000:execution:start:recommender-g9-0000000a"
-    assert await world.engine.ended(arn) == ExecutionEnded(
-        execution="recommender-g9-0000000a", status=Status.ABORTED, cause="Step Functions does not know it"
-    )
+    with pytest.raises(UnknownExecutionError, match="does not know recommender-g9-0000000a"):
+        await world.engine.ended(arn)
 
 
 @pytest.mark.parametrize("approved", [True, False])

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from retrainer.core import record
-from retrainer.core.decide import Decision, decide
+from retrainer.core.decide import Decision, decide, decision_id
 from retrainer.core.effects import AnswerApproval, Effect, MeasureEvidence, PublishReport, StartExecution
 from retrainer.core.events import (
     AlarmChanged,
@@ -242,7 +242,7 @@ READERS: dict[str, Reader] = {
     ),
     "pause": lambda plain, given, state, now: ModelPaused(request=f"r{now:%H%M}", by="ann", why=" ".join(plain)),
     "resume": lambda plain, given, state, now: ModelResumed(request=f"r{now:%H%M}", by="ann"),
-    "woken": lambda plain, given, state, now: Woken(wake_at=state.wake_at or now),
+    "woken": lambda plain, given, state, now: Woken(wake_at=state.wake_at or now, asked_by=decision_id(state.model, state.version)),
     "job": lambda plain, given, state, now: TrainingJobChanged(
         job=plain[0], status=plain[1], secondary_status=plain[2]
     ),

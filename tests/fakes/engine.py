@@ -1,6 +1,7 @@
 """A Step Functions in memory, with the faults that the real one has."""
 
 from collections import Counter
+from collections.abc import Collection
 
 from retrainer.core.effects import AnswerApproval, StartExecution
 from retrainer.core.events import ExecutionEnded
@@ -19,6 +20,8 @@ class MemoryEngine:
         self.answers: dict[str, bool] = {}
         self.asked: Counter[str] = Counter()
         self.heartbeats: Counter[str] = Counter()
+        self.listed = 0
+        """How often the running executions were listed."""
         self.throttled = False
         self.refuses = ""
         """Why every start is refused for good, if it is."""
@@ -52,6 +55,20 @@ class MemoryEngine:
         if self.throttled:
             raise TransientError("ThrottlingException: Rate exceeded")
         self.heartbeats[task_token] += 1
+
+    async def running(self, arns: Collection[str]) -> Collection[str]:
+        if self.throttled:
+            raise TransientError("ThrottlingException: Rate exceeded")
+        self.listed += 1
+        return {a for a in arns if a.removeprefix(ARN) in self.started.keys() - self.ends.keys()}
+
+    async def known(self, effect: StartExecution) -> str | None:
+        if self.throttled:
+            raise TransientError("ThrottlingException: Rate exceeded")
+        found = self.started.get(effect.key)
+        if found and found.input != effect.input:
+            raise PermanentError(f"{effect.key} was started with another input")
+        return ARN + effect.key if found else None
 
     async def ended(self, arn: str) -> ExecutionEnded | None:
         name = arn.removeprefix(ARN)

@@ -1,7 +1,7 @@
 """A ledger in memory: what `ports.Ledger` promises, but for surviving the process."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -51,26 +51,31 @@ class MemoryLedger:
     async def state(self, model: str) -> ModelState:
         return self._state(model)
 
-    async def known(self, model: str, identity: str) -> bool:
-        return (model, identity) in self._events
+    async def known(self, model: str, identities: Collection[str]) -> Collection[str]:
+        return {identity for identity in identities if (model, identity) in self._events}
 
-    async def commit(self, entry: Entry) -> Committed:
+    async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
+        before = (set(self._events), dict(self._states), [*self._decisions], dict(self._effects), self._executions)
+        conflicting: set[str] = set()
+        try:
+            return [self._commit(entry, conflicting) for entry in entries]
+        except (PermanentError, ValueError) as error:
+            self._events, self._states, self._decisions, self._effects, self._executions = before
+            raise PermanentError(str(error)) from error
+
+    def _commit(self, entry: Entry, conflicting: set[str]) -> Committed:
         if (entry.model, entry.event.identity) in self._events:
             self._complete(entry)
             return Committed.DUPLICATE
-        if self._state(entry.model).version != entry.state_before.version:
+        if self._state(entry.model).version != entry.state_before.version or entry.model in conflicting:
+            # What comes after it in its chain is built on it, even if the version happens to be another replica's.
+            conflicting.add(entry.model)
             return Committed.CONFLICT
-        decision = entry.decision
-        recorded, effects, executions = (
-            _recorded(entry),
-            self._with_effects(entry),
-            self._with_executions(entry),
-        )
-        # Everything that can fail has been done; from here on the entry is written whole.
+        self._decisions.append(_recorded(entry))
+        self._states[entry.model] = dump(entry.decision.state)
         self._events.add((entry.model, entry.event.identity))
-        self._states[entry.model] = dump(decision.state)
-        self._decisions.append(recorded)
-        self._effects, self._executions = effects, executions
+        self._add_effects(entry)
+        self._executions = self._with_executions(entry)
         self._complete(entry)
         return Committed.NEW
 
@@ -98,10 +103,12 @@ class MemoryLedger:
         states = {model: load_state(text) for model, text in self._states.items()}
         return {model: state for model, state in states.items() if state.execution or state.wake_at}
 
-    async def fire(self, model: str, schedule: str, seen_until: datetime) -> datetime | None:
-        stood = self._fires.get((model, schedule))
-        self._fires[model, schedule] = max(stood, seen_until) if stood else seen_until
-        return stood
+    async def seen_until(self, model: str, schedule: str) -> datetime | None:
+        return self._fires.get((model, schedule))
+
+    async def see(self, model: str, schedule: str, until: datetime) -> None:
+        stood = self._fires.get((model, schedule), until)
+        self._fires[model, schedule] = max(stood, until)
 
     async def quarantine(self, message: Quarantined) -> None:
         self._quarantine.setdefault((message.queue, message.message_id), message)
@@ -134,6 +141,22 @@ class MemoryLedger:
             "effects_owed": sum(e.status == "owed" for e in self._effects.values()),
         }
 
+    async def size_bytes(self) -> int:
+        texts = [*self._states.values(), *(d.event for d in self._decisions)]
+        texts += [*(e.body for e in self._effects.values()), *(m.body for m in self._quarantine.values())]
+        return sum(len(text.encode()) for text in texts)
+
+    async def compact(self, before: datetime) -> int:
+        newest = {d.model: d.id for d in self._decisions}
+        told = [i for i, d in enumerate(self._decisions) if d.event and d.at < before and d.id != newest[d.model]]
+        settled = [k for k, e in self._effects.items() if e.body and e.status != "owed" and e.created_at < before]
+        refused = [k for k, m in self._quarantine.items() if m.body and m.received_at < before]
+        for number in told:
+            self._decisions[number] = replace(self._decisions[number], event="")
+        self._effects |= {key: replace(self._effects[key], body="") for key in settled}
+        self._quarantine |= {key: replace(self._quarantine[key], body="") for key in refused}
+        return len(told) + len(settled) + len(refused)
+
     def _state(self, model: str) -> ModelState:
         text = self._states.get(model)
         return load_state(text) if text else ModelState(model=model)
@@ -144,20 +167,20 @@ class MemoryLedger:
             status = "failed" if isinstance(entry.event, EffectFailed) else "done"
             self._effects[entry.completes] = replace(known, status=status, leased_until=None)
 
-    def _with_effects(self, entry: Entry) -> dict[str, _Effect]:
-        effects = dict(self._effects)
+    def _add_effects(self, entry: Entry) -> None:
         for effect in entry.decision.effects:
-            if effect.key in effects:
+            if effect.key in self._effects:
                 raise PermanentError(f"the ledger forbids a second effect {effect.key}")
-            effects[effect.key] = _Effect(
+            self._effects[effect.key] = _Effect(
                 model=entry.model,
                 kind=type(effect).__name__,
                 body=dump(effect),
                 decision=entry.decision.id,
                 due_at=entry.now,
                 created_at=entry.now,
+                tries=1 if entry.leased_until else 0,
+                leased_until=entry.leased_until,
             )
-        return effects
 
     def _with_executions(self, entry: Entry) -> dict[str, _Execution]:
         executions = dict(self._executions)

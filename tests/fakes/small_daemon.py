@@ -69,7 +69,7 @@ class SmallDaemon:
             state_before=before,
         )
         self.time += timedelta(seconds=1)
-        return decision if await self.ledger.commit(entry) is Committed.NEW else None
+        return decision if await self.ledger.commit([entry]) == [Committed.NEW] else None
 
     async def has_data(self) -> None:
         """A batch that was measured: decisions recommender-1 and recommender-2."""

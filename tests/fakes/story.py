@@ -42,7 +42,14 @@ def policy_of(model: str) -> Policy:
     )
 
 
-def decided(state: ModelState, event: Event, now: datetime, *, completes: str | None = None) -> Entry:
+def decided(
+    state: ModelState,
+    event: Event,
+    now: datetime,
+    *,
+    completes: str | None = None,
+    leased_until: datetime | None = None,
+) -> Entry:
     """The entry for an event that meets `state`."""
     policy = policy_of(state.model)
     return Entry(
@@ -53,6 +60,7 @@ def decided(state: ModelState, event: Event, now: datetime, *, completes: str | 
         policy_hash=digest(dump(policy)),
         state_before=state,
         completes=completes,
+        leased_until=leased_until,
     )
 
 
@@ -72,7 +80,7 @@ class Story:
     async def tell(self, event: Event, *, completes: str | None = None) -> Entry:
         """Decide and commit."""
         entry = await self.entry(event, completes=completes)
-        assert await self.ledger.commit(entry) is Committed.NEW
+        assert await self.ledger.commit([entry]) == [Committed.NEW]
         return entry
 
     async def stocked(self) -> None:

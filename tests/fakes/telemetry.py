@@ -1,5 +1,6 @@
 """A listener that remembers what it was told."""
 
+from retrainer.core.events import Event
 from retrainer.ports import Committed, Entry, Owed, Verdict
 
 
@@ -9,6 +10,7 @@ class KeepingTelemetry:
     def __init__(self) -> None:
         self.messages: list[tuple[str, Verdict, str]] = []
         self.entries: list[tuple[Entry, Committed]] = []
+        self.duplicates: list[tuple[str, Event]] = []
         self.effects: list[tuple[Owed, str | None]] = []
         self.failures: list[tuple[str, str]] = []
 
@@ -17,6 +19,9 @@ class KeepingTelemetry:
 
     def decided(self, entry: Entry, committed: Committed, took_seconds: float) -> None:
         self.entries.append((entry, committed))
+
+    def duplicate(self, model: str, event: Event) -> None:
+        self.duplicates.append((model, event))
 
     def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None:
         self.effects.append((owed, error))

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from random import Random
 
 from retrainer.core.events import ObjectCreated
@@ -13,6 +14,7 @@ from retrainer.core.policy import Policy, Schedule
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
 from retrainer.follow import Observer
+from retrainer.intake import Intake
 from retrainer.loop import Loop
 from retrainer.outbox import Outbox
 from retrainer.ports import Analyst, Clock, Engine, Inbox, Ledger
@@ -103,7 +105,13 @@ class House:
     """One process in that world."""
 
     def __init__(
-        self, world: World, points: CrashPoints | None = None, *, clock: Clock | None = None, seed: int = 0
+        self,
+        world: World,
+        points: CrashPoints | None = None,
+        *,
+        clock: Clock | None = None,
+        seed: int = 0,
+        pollers: int = 1,
     ) -> None:
         around = (points or CrashPoints()).around
         ledger: Ledger = around(world.ledger)
@@ -112,9 +120,19 @@ class House:
         self.inbox: Inbox = around(world.inbox)
         clock = clock or LoopClock()
         told, random = world.telemetry, Random(seed)  # noqa: S311 - the same seed, the same run
-        self.loop = Loop(
-            policies=world.known, ledger=ledger, parser=WordParser(), clock=clock, telemetry=told, random=random
+        self.loop = Loop(policies=world.known, ledger=ledger, clock=clock, telemetry=told)
+        self.intake = Intake(
+            loop=self.loop,
+            inbox=self.inbox,
+            parser=WordParser(),
+            policies=world.known,
+            ledger=ledger,
+            clock=clock,
+            telemetry=told,
+            pollers_max=pollers,
+            random=random,
         )
+        self.pollers = pollers
         self.outbox = Outbox(
             loop=self.loop,
             policies=world.known,
@@ -125,7 +143,7 @@ class House:
             telemetry=told,
             random=random,
         )
-        self.observer = Observer(loop=self.loop, ledger=ledger, engine=engine, telemetry=told)
+        self.observer = Observer(loop=self.loop, ledger=ledger, engine=engine, telemetry=told, clock=clock)
         self.timers = Timers(
             loop=self.loop,
             policies=world.known,
@@ -136,13 +154,11 @@ class House:
         )
         self.supervisor = Supervisor(telemetry=told, random=random)
 
-    async def poll(self, stopping: asyncio.Event) -> None:
-        await self.loop.poll(self.inbox, stopping, queue="events")
-
     @asynccontextmanager
     async def alive(self, *, drain_seconds: float = 100.0) -> AsyncIterator["House"]:
         """Everything runs; drained at the end, which in no time at all means killed."""
-        self.supervisor.start("poll", Stage.INTAKE, self.poll)
+        for poller in range(self.pollers):
+            self.supervisor.start(f"poller-{poller}", Stage.INTAKE, partial(self.intake.poll, poller=poller))
         self.supervisor.start("outbox", Stage.OUTBOX, self.outbox.run)
         self.supervisor.start("observer", Stage.BACKGROUND, self.observer.run)
         self.supervisor.start("timers", Stage.BACKGROUND, self.timers.run)

@@ -1,16 +1,18 @@
 """Executions are followed to their end, whoever tells of it or not."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 
 import pytest
 
 from retrainer.core.events import ApprovalRequested, ExecutionEnded
 from retrainer.core.reason import Reason
-from retrainer.ports import TransientError
+from retrainer.follow import KNOWN_WITHIN
+from retrainer.ports import PermanentError, TransientError, UnknownExecutionError
 from tests.fakes.engine import MemoryEngine
 from tests.fakes.parser import body
-from tests.loop.house import House, World, batch, policy, until
+from tests.loop.house import MACHINE, House, World, batch, policy, until
 
 pytestmark = pytest.mark.looptime
 
@@ -61,10 +63,12 @@ async def test_a_storm_of_status_messages_does_not_become_a_storm_of_questions()
     async with House(world).alive():
         (name,) = await started(world)
         world.engine.asked.clear()
+        world.engine.listed = 0
         for _ in range(100):
             world.inbox.send(*["wake"] * 10)
             await asyncio.sleep(0.1)
-    assert world.engine.asked[name] <= 12
+    assert world.engine.listed <= 12
+    assert world.engine.asked[name] == 0, "it is listed as running, so nobody asks about it"
 
 
 async def test_one_execution_that_cannot_be_asked_about_does_not_stop_the_others() -> None:
@@ -126,3 +130,40 @@ async def test_a_question_to_a_person_is_kept_open_until_it_is_answered() -> Non
         await asyncio.sleep(46)
     assert kept_open >= 3
     assert world.engine.heartbeats["secret"] <= kept_open + 1
+
+
+async def test_where_executions_cannot_be_listed_each_is_asked_about() -> None:
+    class Unlisted(MemoryEngine):
+        async def running(self, arns: Collection[str]) -> Collection[str]:
+            raise PermanentError("AccessDeniedException: states:ListExecutions")
+
+    world = World(engine=Unlisted())
+    async with House(world).alive():
+        (name,) = await started(world)
+        world.engine.promote(name)
+        await asyncio.sleep(16)
+    assert (await world.state()).champion
+    assert ("observer", "AccessDeniedException: states:ListExecutions") in world.telemetry.failures
+
+
+async def test_an_execution_that_aws_does_not_know_yet_is_not_taken_for_ended_and_one_it_forgot_is() -> None:
+    class Lagging(MemoryEngine):
+        async def running(self, arns: Collection[str]) -> Collection[str]:
+            return ()
+
+        async def ended(self, arn: str) -> ExecutionEnded | None:
+            raise UnknownExecutionError(f"AWS does not know {arn}")
+
+    world = World(
+        engine=Lagging(),
+        policies={
+            "recommender": policy(action={"state_machine": MACHINE, "attempts": 1, "candidates": [{"name": "sasrec"}]})
+        },
+    )
+    async with House(world).alive():
+        (name,) = await started(world)
+        await asyncio.sleep(KNOWN_WITHIN.total_seconds() - 20)
+        assert (await world.execution()).name == name
+        await asyncio.sleep(40)
+    assert Reason.EXECUTION_FAILED in await world.reasons()
+    assert list(world.engine.started) == [name]

@@ -7,8 +7,8 @@ import pytest
 
 from retrainer.core.events import AlarmChanged, RetrainingRequested
 from retrainer.core.reason import Reason
-from retrainer.loop import HOLD_SECONDS
-from retrainer.ports import Committed, Entry, Message, TransientError, Verdict
+from retrainer.intake import HOLD_SECONDS
+from retrainer.ports import Committed, ConfigError, Entry, Message, TransientError, Verdict
 from tests.fakes.clock import START
 from tests.fakes.inbox import MemoryInbox
 from tests.fakes.memory_ledger import MemoryLedger
@@ -26,10 +26,10 @@ class FailingLedger(MemoryLedger):
         self.away = False
         self.commits_lost = 0
 
-    async def commit(self, entry: Entry) -> Committed:
+    async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
         if self.away:
             raise TransientError("disk full")
-        committed = await super().commit(entry)
+        committed = await super().commit(entries)
         if self.commits_lost:
             self.commits_lost -= 1
             raise TransientError("the connection was closed")
@@ -80,6 +80,24 @@ async def test_while_the_ledger_is_away_messages_stay_and_none_goes_to_the_dead_
     assert ("handle", "disk full") in world.telemetry.failures
 
 
+async def test_a_ledger_that_somebody_has_to_mend_costs_no_message_either() -> None:
+    class LockedOut(FailingLedger):
+        async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
+            if self.away:
+                raise ConfigError("password authentication failed")
+            return await super().commit(entries)
+
+    world = World(ledger=(ledger := LockedOut()), inbox=MemoryInbox(receives_max=3))
+    ledger.away = True
+    world.inbox.send(body(batch(1)))
+    async with House(world).alive():
+        await asyncio.sleep(HOLD_SECONDS - 60)
+        ledger.away = False
+        await until(lambda: not world.inbox.bodies)
+    assert world.inbox.dead == []
+    assert len((await world.state()).window) == 1
+
+
 async def test_what_cannot_be_committed_for_long_is_let_go_so_that_the_rest_gets_its_turn() -> None:
     ledger = FailingLedger()
     world = World(ledger=ledger, inbox=MemoryInbox(receives_max=3))
@@ -108,7 +126,7 @@ async def test_a_message_delivered_many_times_is_decided_once() -> None:
         world.inbox.send(*[body(batch(1))] * 7)
         await until(lambda: not world.inbox.bodies)
     assert (await world.reasons()).count(Reason.MEASURING) == 1
-    assert sum(c is Committed.DUPLICATE for _, c in world.telemetry.entries) == 13
+    assert len(world.telemetry.duplicates) == 13
 
 
 async def test_malformed_and_foreign_messages_go_to_the_dead_letter_queue_with_their_reason() -> None:
@@ -201,8 +219,35 @@ async def test_a_throttled_queue_does_not_end_the_poller() -> None:
     world.inbox.send(body(batch(1)))
     async with House(world).alive() as house:
         await asyncio.sleep(600)
-        polled_at = house.loop.last_poll_at["events"]
+        polled_at = house.intake.last_poll_at[0]
         assert (START - polled_at).total_seconds() <= 21 - 600, "it still comes round"
         world.inbox.fail.clear()
         await until(lambda: not world.inbox.bodies)
     assert len((await world.state()).window) == 1
+
+
+async def test_pollers_join_in_while_receives_are_full_and_leave_when_nothing_comes() -> None:
+    class CountingInbox(MemoryInbox):
+        polling = 0
+        most = 0
+
+        async def receive(self) -> Sequence[Message]:
+            self.polling += 1
+            self.most = max(self.most, self.polling)
+            try:
+                return await super().receive()
+            finally:
+                self.polling -= 1
+
+    world = World(inbox=(inbox := CountingInbox()))
+    async with House(world, pollers=4).alive() as house:
+        await asyncio.sleep(100)
+        assert (inbox.most, len(house.intake.last_poll_at)) == (1, 1), "nothing comes, and each poll is paid for"
+        inbox.send(*(body(batch(n)) for n in range(200)))
+        await until(lambda: not inbox.bodies)
+        assert (inbox.most, len(house.intake.last_poll_at)) == (4, 4)
+        await asyncio.sleep(200)
+        inbox.most = 0
+        await asyncio.sleep(100)
+        assert (inbox.most, len(house.intake.last_poll_at)) == (1, 1)
+    assert inbox.polls_cancelled == 0

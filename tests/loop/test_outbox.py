@@ -1,7 +1,8 @@
 """What decisions ask for is done, whatever fails on the way."""
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -9,10 +10,12 @@ from retrainer.core.effects import StartExecution
 from retrainer.core.events import ApprovalAnswered, ApprovalRequested
 from retrainer.core.execution import Status
 from retrainer.core.reason import Reason
-from retrainer.outbox import LEASE_SECONDS, TRIES_MAX
-from retrainer.ports import PermanentError, TransientError
+from retrainer.loop import LEASE_SECONDS
+from retrainer.outbox import START_WITHIN, TRIES_MAX
+from retrainer.ports import Owed, PermanentError, TransientError
 from tests.fakes.clock import LoopClock
 from tests.fakes.engine import MemoryEngine
+from tests.fakes.memory_ledger import MemoryLedger
 from tests.fakes.parser import body
 from tests.loop.house import House, World, batch, policy, until
 
@@ -183,3 +186,59 @@ async def test_at_a_drain_the_start_in_hand_is_finished_and_the_measurement_give
     assert (await world.execution()).status is Status.RUNNING
     owed = await world.ledger.owed(LoopClock().now(), limit=9, lease_seconds=1)
     assert [o.model for o in owed] == ["other"], "nobody has to wait for a dead lease"
+
+
+async def test_a_start_planned_too_long_ago_expires_and_another_attempt_is_made() -> None:
+    world = drifting()
+    world.engine.throttled = True
+    async with House(world).alive(drain_seconds=0.0):
+        await until(lambda: world.engine.asked.total() > 0)
+    stale = await world.execution()
+    world.engine.throttled = False
+    late = LoopClock(skew=START_WITHIN + timedelta(hours=1))
+    async with House(world, clock=late).alive():
+        await until(lambda: bool(world.engine.started), within=timedelta(minutes=5))
+        await asyncio.sleep(1)
+    failed = [d for d in await world.ledger.decisions("recommender", limit=9) if d.event_kind == "EffectFailed"]
+    assert "expired: planned 30 days ago and never started" in failed[0].detail
+    assert stale.name not in world.engine.started
+    assert (await world.execution()).generation == stale.generation + 1
+
+
+async def test_a_start_planned_long_ago_that_took_effect_is_adopted() -> None:
+    world = drifting()
+    world.engine.replies_lost = 1
+    async with House(world).alive(drain_seconds=0.0):
+        await until(lambda: bool(world.engine.started))
+    name = (await world.execution()).name
+    async with House(world, clock=LoopClock(skew=START_WITHIN + timedelta(hours=1))).alive():
+        await asyncio.sleep(60)
+    assert list(world.engine.started) == [name]
+    assert (await world.execution()).status is Status.RUNNING
+
+
+async def test_what_a_replica_decided_it_carries_out_without_asking_the_ledger() -> None:
+    class WitnessLedger(MemoryLedger):
+        found = 0
+
+        async def owed(self, now: datetime, *, limit: int, lease_seconds: float) -> Sequence[Owed]:
+            claimed = await super().owed(now, limit=limit, lease_seconds=lease_seconds)
+            self.found += len(claimed)
+            return claimed
+
+    world = drifting()
+    world.ledger = ledger = WitnessLedger()
+    async with House(world).alive(), House(world, seed=1).alive():
+        await until(lambda: bool(world.engine.started))
+        await asyncio.sleep(1)
+    assert ledger.found == 0
+
+
+async def test_what_a_dead_replica_kept_to_itself_is_carried_out_within_a_lease() -> None:
+    world = World()
+    dead = House(world)
+    assert await dead.loop.take("recommender", batch(1))
+    began = asyncio.get_running_loop().time()
+    async with House(world, seed=1).alive():
+        await until(lambda: world.analyst.measured.total() == 1)
+    assert LEASE_SECONDS - 1 <= asyncio.get_running_loop().time() - began <= LEASE_SECONDS + 25

@@ -10,7 +10,6 @@ from retrainer.core.events import RetrainingRequested
 from retrainer.core.policy import Schedule
 from retrainer.core.reason import Reason
 from retrainer.ports import Committed, Entry, TransientError, Verdict
-from retrainer.timers import BEGINNING
 from tests.fakes.clock import START, LoopClock
 from tests.fakes.memory_ledger import MemoryLedger
 from tests.fakes.parser import body
@@ -89,9 +88,9 @@ async def test_a_moment_asked_for_again_by_a_slower_clock_still_wakes() -> None:
         await house.loop.take("recommender", RetrainingRequested(request="r1", by="ann", why="now"))
         wake_at = (await world.state()).wake_at
         assert wake_at
-        fast = House(world, clock=LoopClock(skew=timedelta(hours=1)))
-        await fast.timers.wake("recommender", wake_at)
-        assert (await world.reasons())[-1] is Reason.TOO_FEW_ROWS
+        async with House(world, clock=LoopClock(skew=timedelta(hours=1))).alive(drain_seconds=0.0):
+            await asyncio.sleep(1)
+        assert (await world.reasons())[-1] is Reason.TOO_FEW_ROWS, "the fast clock was woken long before"
         world.inbox.send(body(batch(2)))
         await asyncio.sleep(20)
         assert (await world.state()).wake_at == wake_at
@@ -130,10 +129,10 @@ async def test_a_fire_that_could_not_be_committed_before_the_process_died_is_mad
     class FullLedger(MemoryLedger):
         full = False
 
-        async def commit(self, entry: Entry) -> Committed:
+        async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
             if self.full:
                 raise TransientError("disk full")
-            return await super().commit(entry)
+            return await super().commit(entries)
 
     world = scheduled(30)
     world.ledger = ledger = FullLedger()
@@ -170,14 +169,6 @@ async def test_of_several_fires_due_at_once_only_the_newest_fires() -> None:
     assert sum(kind == "ScheduleFired" for kind, _, _ in world.telemetry.messages) == 2
 
 
-async def test_a_crash_while_a_schedule_was_first_seen_leaves_it_as_if_unseen() -> None:
-    world = scheduled(-30, 10)
-    await world.ledger.fire("recommender", "nightly", BEGINNING)
-    async with House(world).alive():
-        await asyncio.sleep(900)
-    assert await fires(world) == [fired(10)]
-
-
 async def test_one_schedule_that_cannot_be_computed_does_not_stop_the_others() -> None:
     class Broken(HandSchedules):
         def due(self, schedule: Schedule, after: datetime, until: datetime) -> Sequence[datetime]:
@@ -200,9 +191,9 @@ async def test_nothing_due_asks_little_of_the_ledger() -> None:
     class CountingLedger(MemoryLedger):
         calls = 0
 
-        async def fire(self, model: str, schedule: str, seen_until: datetime) -> datetime | None:
+        async def see(self, model: str, schedule: str, until: datetime) -> None:
             self.calls += 1
-            return await super().fire(model, schedule, seen_until)
+            await super().see(model, schedule, until)
 
     world = scheduled()
     world.ledger = ledger = CountingLedger()

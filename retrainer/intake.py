@@ -1,0 +1,222 @@
+"""The intake: long polls, and each message from its receipt to its acknowledgement.
+
+A message is acknowledged when what it tells is durable, refused when it makes no sense, and otherwise held or left.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+from enum import StrEnum
+from random import Random
+
+from retrainer.loop import Loop, Policies
+from retrainer.pacing import backoff_seconds, pause
+from retrainer.ports import (
+    Clock,
+    ConfigError,
+    Inbox,
+    Ledger,
+    Message,
+    Parsed,
+    Parser,
+    Quarantined,
+    Telemetry,
+    TransientError,
+    Verdict,
+)
+from retrainer.routes import Routes
+
+BATCH = 10
+"""A receive that brings so many has most likely left some behind: it is SQS's most."""
+
+BACKOFF_CAP_SECONDS = 20.0
+HOLD_SECONDS = 600.0
+"""How long a poller holds what cannot be committed, trying again and receiving nothing, before it lets it go.
+
+Giving it back at once would spend the queue's maxReceiveCount in seconds, and an outage of the ledger would move good
+messages to the dead-letter queue. Held, they are received once in ten minutes at the most.
+"""
+
+
+class Fate(StrEnum):
+    """What is to be done with a message after it was handled.
+
+    REFUSED: nothing, it is acknowledged already. HOLD: it is handled again before anything else is received.
+    LEAVE: nothing, it is delivered again when its visibility time-out ends; at once would be a busy loop.
+    """
+
+    ACKNOWLEDGE = "acknowledge"
+    REFUSED = "refused"
+    HOLD = "hold"
+    LEAVE = "leave"
+
+
+class Intake:
+    """Polls one queue. One poller is enough while little comes; as long as receives are full, more join in."""
+
+    def __init__(
+        self,
+        *,
+        loop: Loop,
+        inbox: Inbox,
+        parser: Parser,
+        policies: Policies,
+        ledger: Ledger,
+        clock: Clock,
+        telemetry: Telemetry,
+        pollers_max: int = 1,
+        random: Random | None = None,
+    ) -> None:
+        self._loop = loop
+        self._inbox = inbox
+        self.parser = parser
+        """May be replaced at any time, as when a policy brings another bucket."""
+        self._policies = policies
+        self._routes = Routes(policies())
+        self._ledger = ledger
+        self._clock = clock
+        self._telemetry = telemetry
+        self._random = random or Random()  # noqa: S311 - it spreads retries, it guards nothing
+        self._pollers_max = pollers_max
+        self._wanted = 1
+        self._more_wanted = asyncio.Event()
+        self.last_poll_at: dict[int, datetime] = {}
+        """When each working poller last came round, whether or not AWS or the ledger answered it."""
+
+    async def poll(self, stopping: asyncio.Event, *, poller: int = 0) -> None:
+        """Receive and handle until `stopping` is set; no error ends it. Pollers are numbered from 0.
+
+        A receive in flight is never cancelled: SQS would count its messages as received, and nobody would have them.
+        """
+        failures = 0
+        while not stopping.is_set():
+            if poller >= self._wanted:
+                self.last_poll_at.pop(poller, None)
+                await self._idle(stopping)
+                continue
+            self.last_poll_at.setdefault(poller, self._clock.now())
+            try:
+                messages = await self._inbox.receive()
+                self._adapt(len(messages))
+                await self._handle_all(messages, stopping, poller)
+                failures = 0
+            except Exception as error:  # a poller that ends silently is the worst of errors
+                failures += 1
+                self._telemetry.failed("poll", error)
+                await pause(stopping, self._backoff(failures))
+            finally:
+                self.last_poll_at[poller] = self._clock.now()
+
+    def _adapt(self, received: int) -> None:
+        """Full receives double the pollers, empty ones take one away."""
+        if received >= BATCH:
+            self._wanted = min(self._pollers_max, 2 * self._wanted)
+            self._more_wanted.set()
+        elif received == 0:
+            self._wanted = max(1, self._wanted - 1)
+
+    async def _idle(self, stopping: asyncio.Event) -> None:
+        """Wait until more pollers are wanted, or none."""
+        self._more_wanted.clear()
+        waits = [asyncio.ensure_future(e.wait()) for e in (self._more_wanted, stopping)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _handle_all(self, messages: Sequence[Message], stopping: asyncio.Event, poller: int) -> None:
+        """Handle what one receive brought: together, so that the ledger can commit together, until nothing is held."""
+        held: Sequence[Message] = messages
+        until = asyncio.get_running_loop().time() + HOLD_SECONDS
+        tries = 0
+        while held:
+            fates = await asyncio.gather(*(self.handle(m) for m in held))
+            by_fate = {fate: [m for m, f in zip(held, fates, strict=True) if f is fate] for fate in Fate}
+            if done := by_fate[Fate.ACKNOWLEDGE]:
+                await self._told(self._inbox.acknowledge(done), "acknowledge")
+            held = by_fate[Fate.HOLD]
+            self.last_poll_at[poller] = self._clock.now()
+            if held:
+                tries += 1
+                if await pause(stopping, self._backoff(tries)):
+                    await self._told(self._inbox.release(held), "release")
+                    return
+                if asyncio.get_running_loop().time() >= until:
+                    return
+
+    async def handle(self, message: Message) -> Fate:
+        """Parse, decide and commit; says whether the message may now be acknowledged. Raises nothing."""
+        try:
+            parsed = self.parser.parse(message.body)
+            return await self._handle(message, parsed)
+        except (TransientError, ConfigError) as error:  # a ledger that is away, or whose password was changed
+            self._telemetry.failed("handle", error)
+            return Fate.HOLD
+        except Exception as error:  # the queue's own dead-letter rule ends what fails for ever
+            self._telemetry.failed("handle", error)
+            return Fate.LEAVE
+
+    async def _handle(self, message: Message, parsed: Parsed) -> Fate:
+        match parsed.verdict:
+            case Verdict.MALFORMED | Verdict.FOREIGN:
+                return await self._refuse(message, parsed)
+            case Verdict.WAKE:
+                self._loop.executions_moved.set()
+                self._received(message, parsed, Verdict.WAKE)
+            case Verdict.IGNORED:
+                self._received(message, parsed, Verdict.IGNORED, parsed.why)
+            case Verdict.EVENT:
+                await self._take_all(message, parsed)
+        return Fate.ACKNOWLEDGE
+
+    async def _refuse(self, message: Message, parsed: Parsed) -> Fate:
+        """Keep it and move it to the dead-letter queue; if that cannot be done now, it stays in its own queue."""
+        kept = Quarantined(
+            message_id=message.id,
+            queue=message.queue,
+            received_at=message.received_at,
+            why=parsed.why,
+            body=message.body,
+        )
+        await self._ledger.quarantine(kept)
+        try:
+            await self._inbox.refuse(message, parsed.why)
+        except TransientError as error:
+            # Not held: a stranger's message must not keep a poller from receiving.
+            self._telemetry.failed("refuse", error)
+            return Fate.LEAVE
+        self._received(message, parsed, parsed.verdict, parsed.why)
+        return Fate.REFUSED
+
+    async def _take_all(self, message: Message, parsed: Parsed) -> None:
+        """Every event into the lane of every model it concerns; raises the first error when all have been tried."""
+        policies = self._policies()
+        if policies is not self._routes.policies:
+            self._routes = Routes(policies)
+        wanted = [(m, event) for model, event in parsed.events for m in self._routes.models(model, event)]
+        if not wanted:
+            self._received(message, parsed, Verdict.IGNORED, "not watched")
+            return
+        if len(wanted) == 1:
+            await self._loop.take(*wanted[0])
+        else:
+            takes = (self._loop.take(m, event) for m, event in wanted)
+            answers = await asyncio.gather(*takes, return_exceptions=True)
+            for answer in answers:
+                if isinstance(answer, BaseException):
+                    raise answer
+        self._received(message, parsed, Verdict.EVENT)
+
+    async def _told(self, call: Awaitable[None], what: str) -> None:
+        """What fails here is delivered again by the queue, so telling it is enough."""
+        try:
+            await call
+        except TransientError as error:
+            self._telemetry.failed(what, error)
+
+    def _received(self, message: Message, parsed: Parsed, verdict: Verdict, why: str = "") -> None:
+        self._telemetry.received(message.queue, parsed.kind, verdict, why)
+
+    def _backoff(self, tries: int) -> float:
+        return backoff_seconds(tries, cap_seconds=BACKOFF_CAP_SECONDS, random=self._random)
