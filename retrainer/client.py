@@ -17,7 +17,14 @@ class UnreachableError(FailedError):
     """There is no daemon where it was looked for."""
 
 
-def ask(given_url: str | None, method: str, path: str, body: Mapping[str, str] | None = None) -> Any:
+def ask(
+    given_url: str | None,
+    method: str,
+    path: str,
+    body: Mapping[str, str] | None = None,
+    *,
+    timeout_seconds: float = _TIMEOUT_SECONDS,
+) -> Any:
     """The daemon's answer as JSON. Raises UnreachableError or FailedError with what to do about it."""
     import httpx
 
@@ -31,7 +38,7 @@ def ask(given_url: str | None, method: str, path: str, body: Mapping[str, str] |
     # A proxy of the environment knows nothing of this machine's loopback.
     trust_env = not is_loopback(urlsplit(url).hostname or "")
     try:
-        client = httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=trust_env, headers=headers)
+        client = httpx.Client(timeout=timeout_seconds, trust_env=trust_env, headers=headers)
         with client, _waiting(f"asking {url}"):
             answer = client.request(method, url + path, json=body)
     except (httpx.ConnectError, httpx.ConnectTimeout):

@@ -66,7 +66,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def facts(recorded: Recorded, bucket: str | None = None) -> dict[str, Any]:
     """Everything known of a decision; `bucket` is where its report lies, if it has one."""
     kinds = {word(kind): key for key, kind, _ in recorded.effects}
-    event = {k: v for k, v in json.loads(recorded.event).items() if k != "task_token"}
+    event = {k: v for k, v in json.loads(recorded.event or "{}").items() if k != "task_token"}
     path = f"reports/{recorded.model}/{recorded.id}.html"
     return {
         "decision": recorded.id,
@@ -170,6 +170,8 @@ def _line(label: str, value: object) -> str:
 
 
 def _came(event: Facts) -> str:
+    if not event["fields"]:
+        return "its body was dropped when the ledger was compacted"
     try:
         return _CAME[event["kind"]].format(**event["fields"])
     except (KeyError, IndexError):

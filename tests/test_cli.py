@@ -8,6 +8,7 @@ import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import pytest
 from retrainer import wiring
 from retrainer.adapters import http
 from retrainer.cli import main
+from retrainer.cli.ledger import shown
 from retrainer.core.decide import decide
 from retrainer.core.events import ModelPaused
 from retrainer.core.state import ModelState
@@ -34,7 +36,10 @@ COMMANDS = (
     "resume",
     "approve",
     "reject",
+    "dlq",
+    "ledger",
 )
+OF_GROUPS = ("dlq list", "dlq show", "dlq replay", "dlq drop", "ledger size", "ledger compact")
 VALID = """\
 model: recommender
 data: {prefix: data/recommender/, timestamp: timestamp}
@@ -125,15 +130,27 @@ def test_help_imports_nothing_heavy() -> None:
     assert heavy.isdisjoint(json.loads(done.stdout.replace("'", '"')))
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *OF_GROUPS])
 def test_every_command_shows_an_example(command: str, capsys: Out) -> None:
     with pytest.raises(SystemExit) as caught:
-        main([command, "--help"])
+        main([*command.split(), "--help"])
     assert caught.value.code == 0
     assert f"examples:\n  retrainer {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [[], ["retrain"], ["trigger", "recommender"], ["local", "--port", "99999"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [],
+        ["retrain"],
+        ["trigger", "recommender"],
+        ["local", "--port", "99999"],
+        ["dlq"],
+        ["dlq", "list", "--limit", "0"],
+        ["ledger", "compact"],
+        ["ledger", "compact", "--older-than", "3h"],
+    ],
+)
 def test_a_command_that_makes_no_sense_is_usage(wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(wrong)
@@ -188,6 +205,21 @@ def test_explain_reads_the_ledger_when_the_daemon_is_down(
     assert "there is no decision, event identity or execution 'recommender-2'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_daemon")
+def test_the_size_of_a_ledger_is_read_when_its_daemon_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Out
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    monkeypatch.setenv("RETRAINER_LEDGER", url)
+    ran(written(url))
+    assert main_in_thread("ledger", "size", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"]["decisions"] == 1
+    assert told["bytes"] > 4096
+    assert main_in_thread("ledger", "compact", "--older-than", "90d") == 1
+    assert "start it with `retrainer run`" in capsys.readouterr().err
+
+
 async def written(url: str) -> None:
     """A ledger with one decision."""
     ledger = await wiring.open_ledger(url, read_only=False)
@@ -195,7 +227,7 @@ async def written(url: str) -> None:
     now = SmallDaemon().now()
     decision = decide(POLICY, before, event, now)
     await ledger.commit(
-        Entry(model="recommender", event=event, now=now, decision=decision, policy_hash="h", state_before=before)
+        [Entry(model="recommender", event=event, now=now, decision=decision, policy_hash="h", state_before=before)]
     )
     await ledger.close()
 
@@ -291,3 +323,48 @@ def test_status_says_what_asks_for_attention(daemon: SmallDaemon, capsys: Out) -
     told = capsys.readouterr().out
     assert "not well: no poll for 90 s" in told
     assert "policy: policies/x.yaml:1:1:" in told
+
+
+# --- the ledger ---
+
+
+def test_the_size_of_the_ledger_is_told_table_by_table(daemon: SmallDaemon, capsys: Out) -> None:
+    assert main(["ledger", "size", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["rows"] == ran(daemon.ledger.counts())
+    assert main(["ledger", "size"]) == 0
+    shown = capsys.readouterr().out
+    assert "decisions" in shown
+    assert shown.endswith(" on disk, 1 effect owed\n")
+
+
+def test_compaction_drops_old_bodies_and_keeps_every_decision(capsys: Out, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = SmallDaemon(time=datetime(2020, 1, 2, tzinfo=UTC))
+    ran(old.has_data())
+    old.time = datetime.now(UTC)
+    with Served(old) as served:
+        monkeypatch.setenv("RETRAINER_HTTP_PORT", str(served.port))
+        assert main(["ledger", "compact", "--older-than", "30d"]) == 1
+        assert capsys.readouterr().err == "retrainer: what is younger than 31 days is not compacted\n"
+        assert main(["ledger", "compact", "--older-than", "13w"]) == 0
+        assert " rows from before " in capsys.readouterr().out
+        assert main(["ledger", "compact", "--older-than", "13w", "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told == {"rows": 0, "bytes_before": told["bytes_after"], "bytes_after": told["bytes_after"]}
+        assert main(["explain", "recommender-1"]) == 0
+        assert "its body was dropped when the ledger was compacted" in capsys.readouterr().out
+
+
+def test_a_stranger_compacts_nothing(small: SmallDaemon, capsys: Out) -> None:
+    with Served(small, token="correct-horse-battery") as served:
+        url = f"http://127.0.0.1:{served.port}"
+        assert main(["ledger", "compact", "--older-than", "90d", "--url", url]) == 1
+        assert main(["ledger", "size", "--url", url]) == 1
+    assert capsys.readouterr().err.count("set RETRAINER_HTTP_TOKEN") == 2
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "said"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 40, "5120.0 GiB")]
+)
+def test_a_size_is_told_as_people_read_it(size_bytes: int, said: str) -> None:
+    assert shown(size_bytes) == said

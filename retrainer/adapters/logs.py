@@ -3,13 +3,13 @@
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from retrainer.core.events import EvidenceMeasured
+from retrainer.core.events import Event, EvidenceMeasured
 from retrainer.core.evidence import Evidence
 from retrainer.ports import Committed, ConfigError, Entry, Owed, PermanentError, TransientError, Verdict
 from retrainer.telemetry import word_of
@@ -93,29 +93,31 @@ def say(event: str, **keys: object) -> None:
     structlog.stdlib.get_logger("retrainer").info(event, **keys)
 
 
+def masked(value: object, key: str = "", *, secrets: Sequence[str] = ()) -> object:
+    """The value with every secret in it masked, and control characters spelt out; `key` is the name it goes by."""
+    if key and _SECRET_KEYS.search(key) and value is not None:
+        return MASK
+    if isinstance(value, Mapping):
+        return {k: masked(v, str(k), secrets=secrets) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [masked(v, secrets=secrets) for v in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    for form in _SECRET_TEXTS:
+        text = form.sub(rf"\g<keep>{MASK}", text)
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def redact(secrets: Iterable[str] = ()) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
     """A processor that masks secrets by their key, by their form, and those of `secrets` by their value."""
     known = tuple(s for s in secrets if s)
 
-    def masked(value: object, key: str = "") -> object:
-        if key and _SECRET_KEYS.search(key) and value is not None:
-            return MASK
-        if isinstance(value, Mapping):
-            return {k: masked(v, str(k)) for k, v in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [masked(v) for v in value]
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        text = str(value)
-        for secret in known:
-            text = text.replace(secret, MASK)
-        for form in _SECRET_TEXTS:
-            text = form.sub(rf"\g<keep>{MASK}", text)
-        return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-
     def process(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         first = {key: event[key] for key in ("at", "level", "event") if key in event}
-        return {key: masked(value, key) for key, value in {**first, **event}.items()}
+        return {key: masked(value, key, secrets=known) for key, value in {**first, **event}.items()}
 
     return process
 
@@ -163,6 +165,9 @@ class LogTelemetry:
         if isinstance(entry.event, EvidenceMeasured):
             keys |= _measured(entry.event.evidence)
         self._log.info("decision", **keys)
+
+    def duplicate(self, model: str, event: Event) -> None:
+        self._log.debug("event_known", model=model, kind=word_of(event), identity=event.identity)
 
     def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None:
         keys: dict[str, Any] = {

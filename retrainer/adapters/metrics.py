@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from retrainer import __version__
-from retrainer.core.events import EvidenceMeasured, ExecutionEnded
+from retrainer.core.events import Event, EvidenceMeasured, ExecutionEnded
 from retrainer.core.execution import Status
 from retrainer.core.policy import Metric
 from retrainer.core.reason import Reason
@@ -44,8 +44,9 @@ _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300
 class Metrics:
     """Counts what `ports.Telemetry` is told, and shows the last state of each model.
 
-    A label's value is always from a closed set: the queues (their URLs or names), the kinds a parser may answer and
-    the loop's tasks given here, the models that `watch` names, the core's own words. Anything else is "unknown".
+    A label's value is always from a closed set: the queues (their URLs or names), the kinds a parser may answer, the
+    pollers and the loop's tasks given here, the models that `watch` names, the core's own words. Anything else is
+    "unknown".
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class Metrics:
         queues: Collection[str],
         kinds: Collection[str],
         tasks: Collection[str] = (),
+        pollers: Collection[str] = (),
     ) -> None:
         self.registry = CollectorRegistry()
         self._queues = {_queue(q) for q in queues}
         self._kinds = {word(k) for k in kinds}
-        self._tasks = {word(t) for t in (*TASKS, *tasks)}
+        self._tasks = {word(t) for t in (*TASKS, *tasks, *pollers)}
+        self._pollers = tuple(pollers)
         self._models: set[str] = set()
         self._files: set[str] = set()
         self._declare_flow(self.registry)
@@ -74,6 +77,9 @@ class Metrics:
         self._ended = Counter("retrainer_executions", "Ended executions", ("model", "status"), registry=to)
         self._commits = Counter("retrainer_commits", "What became of commits to the ledger", ("result",), registry=to)
         self._effects = Counter("retrainer_effects", "Tries to carry out an effect", ("kind", "result"), registry=to)
+        self._retries = Counter(
+            "retrainer_effect_retries", "Tries but the first of each effect", ("kind",), registry=to
+        )
         self._failures = Counter("retrainer_task_failures", "Failures of the loop's own work", ("task",), registry=to)
         self._decision_seconds = Histogram(
             "retrainer_decision_seconds", "From event to commit", buckets=_QUICK, registry=to
@@ -99,10 +105,14 @@ class Metrics:
     def _declare_health(self, to: CollectorRegistry) -> None:
         self._owed = Gauge("retrainer_effects_owed", "Effects not carried out yet", registry=to)
         self._rows = Gauge("retrainer_ledger_rows", "Rows of the ledger", ("table",), registry=to)
+        self._bytes = Gauge("retrainer_ledger_bytes", "What the ledger takes on disk", registry=to)
         self._policy_valid = Gauge("retrainer_policy_valid", "1 if the policy file can be used", ("file",), registry=to)
         self._policy_errors = Gauge("retrainer_policy_errors", "Policy files that cannot be used", registry=to)
         self._poll_age = Gauge(
             "retrainer_last_poll_age_seconds", "Since a poll was last completed", ("queue",), registry=to
+        )
+        self._poller_age = Gauge(
+            "retrainer_poller_age_seconds", "Since a poller last came round; 0 while it rests", ("poller",), registry=to
         )
         self._loop_lag = Gauge("retrainer_loop_lag_seconds", "How late the event loop runs what is due", registry=to)
         Info("retrainer_build", "What is running", registry=to).info(
@@ -119,14 +129,17 @@ class Metrics:
             self._commits.labels(committed.value)
         for kind in EFFECTS:
             self._effect_seconds.labels(kind)
+            self._retries.labels(kind)
             for result in ("done", "error"):
                 self._effects.labels(kind, result)
-        for task in (*self._tasks, UNKNOWN):
-            self._failures.labels(task)
-        for table in TABLES:
-            self._rows.labels(table)
-        for queue in self._queues:
-            self._poll_age.labels(queue)
+        for metric, names in (
+            (self._failures, (*self._tasks, UNKNOWN)),
+            (self._rows, TABLES),
+            (self._poll_age, self._queues),
+            (self._poller_age, self._pollers),
+        ):
+            for name in names:
+                metric.labels(name)
         self._start_model_at_zero(UNKNOWN)
 
     def _start_model_at_zero(self, model: str) -> None:
@@ -178,8 +191,10 @@ class Metrics:
         self._files = set(valid)
         self._policy_errors.set(sum(not v for v in valid.values()))
 
-    def ledger(self, counts: Mapping[str, int]) -> None:
-        """What `Ledger.counts` says; its keys are the ledger's tables, and so bounded."""
+    def ledger(self, counts: Mapping[str, int], size_bytes: int | None = None) -> None:
+        """What `Ledger.counts` and `size_bytes` say; the keys are the ledger's tables, and so bounded."""
+        if size_bytes is not None:
+            self._bytes.set(size_bytes)
         for table, rows in counts.items():
             if table == "effects_owed":
                 self._owed.set(rows)
@@ -192,6 +207,11 @@ class Metrics:
         for queue, age in health.poll_age_seconds.items():
             name = _queue(queue)
             self._poll_age.labels(name if name in self._queues else UNKNOWN).set(age)
+
+    def poller_ages(self, age_seconds: Mapping[str, float]) -> None:
+        """How long ago each poller last came round, by its name; those that rest are left out."""
+        for poller in self._pollers:
+            self._poller_age.labels(poller).set(age_seconds.get(poller, 0.0))
 
     async def render(self) -> bytes:
         """The exposition, of CONTENT_TYPE; rendered off the loop, which it would block for tens of milliseconds."""
@@ -225,10 +245,15 @@ class Metrics:
         self._decision_seconds.observe(took_seconds)
         self.model(entry.decision.state)
 
+    def duplicate(self, model: str, event: Event) -> None:
+        self._commits.labels(Committed.DUPLICATE.value).inc()
+
     def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None:
         kind = word_of(owed.effect)
         self._effects.labels(kind, "done" if error is None else "error").inc()
         self._effect_seconds.labels(kind).observe(took_seconds)
+        if owed.tries > 1:
+            self._retries.labels(kind).inc()
 
     def failed(self, what: str, error: BaseException) -> None:
         self._failures.labels(word(what) if word(what) in self._tasks else UNKNOWN).inc()

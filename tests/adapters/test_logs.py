@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from retrainer.adapters.logs import LogTelemetry, configure
+from retrainer.adapters.logs import LogTelemetry, configure, masked
 from retrainer.core.decide import Decision
 from retrainer.core.effects import AnswerApproval
 from retrainer.core.events import ApprovalRequested, EvidenceMeasured
@@ -118,3 +118,8 @@ def test_on_a_console_a_name_cannot_move_the_cursor(out: io.StringIO) -> None:
     structlog.stdlib.get_logger("x").info("decision", identity="object:b/\x1b[2Jkey")
     assert "\x1b" not in out.getvalue()
     assert "object:b/" in out.getvalue()
+
+
+def test_a_secret_is_masked_in_whatever_is_shown_elsewhere() -> None:
+    told = masked({"detail": {"TaskToken": "tok-1", "text": f"{TOKEN} \x1b[2J", "size": 3, "keys": [None, True]}})
+    assert told == {"detail": {"TaskToken": "***", "text": "*** \\x1b[2J", "size": 3, "keys": [None, True]}}

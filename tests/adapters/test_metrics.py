@@ -23,7 +23,9 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 def metrics() -> Metrics:
-    made = Metrics(queues=[QUEUE], kinds=["ObjectCreated", "ApprovalRequested"], tasks=["http"])
+    made = Metrics(
+        queues=[QUEUE], kinds=["ObjectCreated", "ApprovalRequested"], tasks=["http"], pollers=["poller-0", "poller-1"]
+    )
     made.watch(["recommender"])
     return made
 
@@ -90,6 +92,23 @@ async def test_a_duplicate_is_a_commit_but_no_decision() -> None:
     assert await value(made, "retrainer_decisions_total", model="recommender", reason="measuring") == 0
 
 
+async def test_a_conflict_and_an_event_known_before_are_commits_of_their_own_kind() -> None:
+    made = metrics()
+    made.decided(entry(ModelState(model="recommender", version=1), created()), Committed.CONFLICT, 0.01)
+    made.duplicate("recommender", created())
+    results = [await value(made, "retrainer_commits_total", result=c.value) for c in Committed]
+    assert dict(zip(Committed, results, strict=True)) == {"new": 0, "duplicate": 1, "conflict": 1}
+
+
+async def test_a_poller_that_rests_is_not_shown_as_one_that_hangs() -> None:
+    made = metrics()
+    made.poller_ages({"poller-0": 4.0, "poller-1": 300.0})
+    made.poller_ages({"poller-0": 5.0, "poller-99": 1.0})
+    found = await samples(made)
+    ages = {dict(labels)["poller"]: v for (name, labels), v in found.items() if name == "retrainer_poller_age_seconds"}
+    assert ages == {"poller-0": 5.0, "poller-1": 0.0}
+
+
 async def test_no_stranger_can_add_a_series() -> None:
     made = metrics()
     before = set(await samples(made))
@@ -116,10 +135,12 @@ async def test_an_effect_is_counted_by_kind_and_result() -> None:
     )
     owed = Owed(model="recommender", effect=effect, decision="recommender-1", tries=1, created_at=NOW)
     made.carried_out(owed, "throttled", 0.2)
-    made.carried_out(owed, None, 0.3)
+    made.carried_out(replace(owed, tries=2), None, 0.3)
     assert await value(made, "retrainer_effects_total", kind="start_execution", result="error") == 1
     assert await value(made, "retrainer_effects_total", kind="start_execution", result="done") == 1
     assert await value(made, "retrainer_effect_seconds_count", kind="start_execution") == 2
+    assert await value(made, "retrainer_effect_retries_total", kind="start_execution") == 1
+    assert await value(made, "retrainer_effect_retries_total", kind="measure_evidence") == 0
 
 
 async def test_a_model_without_a_policy_keeps_its_counters_and_loses_its_gauges() -> None:
@@ -132,10 +153,11 @@ async def test_a_model_without_a_policy_keeps_its_counters_and_loses_its_gauges(
 
 async def test_the_ledger_and_the_policy_files_are_shown() -> None:
     made = metrics()
-    made.ledger({"decisions": 12, "effects_owed": 3})
+    made.ledger({"decisions": 12, "effects_owed": 3}, size_bytes=4096)
     made.policy_files({"a.yaml": True, "b.yaml": False})
     assert await value(made, "retrainer_ledger_rows", table="decisions") == 12
     assert await value(made, "retrainer_effects_owed") == 3
+    assert await value(made, "retrainer_ledger_bytes") == 4096
     assert await value(made, "retrainer_policy_valid", file="b.yaml") == 0
     assert await value(made, "retrainer_policy_errors") == 1
     made.policy_files({"a.yaml": True})

@@ -88,6 +88,27 @@ def test_a_malformed_message_is_put_aside_with_its_reason(house: House, body: st
     refused(house, body, "unknown", "malformed", why)
 
 
+def test_a_refused_message_is_listed_sent_again_refused_again_and_dropped(house: House) -> None:
+    body = '{"from an operator": '
+
+    def listed() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(house.run("dlq", "list", "--json", "--reason", "this is not JSON"))
+        return [m for m in found if m["bytes"] == len(body)]
+
+    house.send(body)
+    (first,) = until(listed)
+    assert "this is not JSON" in house.run("dlq", "list")
+    assert body in house.run("dlq", "show", first["id"][:8])
+    assert "1 message sent to the events queue again" in house.run("dlq", "replay", first["id"])
+    (second,) = until(listed)
+    assert second["id"] != first["id"]
+    assert "no message on the dead-letter queue" in house.run("dlq", "show", first["id"], status=1)
+    assert "add --yes" in house.run("dlq", "drop", second["id"], status=2)
+    assert "1 message dropped" in house.run("dlq", "drop", second["id"], "--yes")
+    house.run("dlq", "drop", "--all", "--yes")
+    assert house.run("dlq", "list") == "0 messages\n"
+
+
 def test_the_largest_message_there_is_leaves_no_room_for_its_reason_but_the_quarantine_has_it(house: House) -> None:
     body = "x" * MESSAGE_MAX_BYTES
     sent = house.send(body)

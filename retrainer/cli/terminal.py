@@ -1,0 +1,49 @@
+"""What a command shows to the person before it, and asks of them. Rich is imported only where somebody looks."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+
+def say(text: str) -> None:
+    """Print it; what the terminal's encoding does not have is spelt out."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: int = 1) -> None:
+    """Print a table of cells, which may hold what a stranger wrote; the first `whole` columns are never wrapped."""
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from retrainer.explain import printable
+
+    shown = Table(*(Column(name, no_wrap=n < whole) for n, name in enumerate(columns)))
+    for row in rows:
+        shown.add_row(*(Text(printable(cell)) for cell in row))
+    Console(highlight=False, markup=False, soft_wrap=False).print(shown)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Callable[[str], Any]]:
+    """Shows a person that something goes on, and how far it is; a script is shown nothing."""
+    if not sys.stderr.isatty():
+        yield lambda text: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True, markup=False).status(what) as status:
+        yield status.update
+
+
+def is_attended() -> bool:
+    """Whether there is somebody who could be asked."""
+    return sys.stdin.isatty()
+
+
+def agreed(question: str) -> bool:
+    """Whether the person says yes; no answer is a no."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)  # noqa: T201
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
