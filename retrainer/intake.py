@@ -30,19 +30,29 @@ BATCH = 10
 """A receive that brings so many has most likely left some behind: it is SQS's most."""
 
 BACKOFF_CAP_SECONDS = 20.0
-HOLD_SECONDS = 600.0
+HOLD_SECONDS = 3600.0
 """How long a poller holds what cannot be committed, trying again and receiving nothing, before it lets it go.
 
 Giving it back at once would spend the queue's maxReceiveCount in seconds, and an outage of the ledger would move good
-messages to the dead-letter queue. Held, they are received once in ten minutes at the most.
+messages to the dead-letter queue. Held and kept from the others, they are received once an hour at the most.
 """
+
+KEEP_EVERY_SECONDS = 20.0
+"""How often what is held is kept from the others anew; a third of the minute that lasts."""
+
+UNDONE_MAX = 1000
+"""Messages remembered to be acknowledged or given back later; the queue itself brings the others back."""
+
+INSIST_SECONDS = 30.0
+"""How long a drain tries to acknowledge and give back what the queue refused to hear of before."""
 
 
 class Fate(StrEnum):
     """What is to be done with a message after it was handled.
 
     REFUSED: nothing, it is acknowledged already. HOLD: it is handled again before anything else is received.
-    LEAVE: nothing, it is delivered again when its visibility time-out ends; at once would be a busy loop.
+    LEAVE: nothing, it is delivered again when its visibility time-out ends, at once would be a busy loop; but a drain
+    gives it back.
     """
 
     ACKNOWLEDGE = "acknowledge"
@@ -80,6 +90,9 @@ class Intake:
         self._pollers_max = pollers_max
         self._wanted = 1
         self._more_wanted = asyncio.Event()
+        self._done: dict[str, Message] = {}
+        """Handled, and not acknowledged because the queue could not be reached; by id, as are those left."""
+        self._left: dict[str, Message] = {}
         self.last_poll_at: dict[int, datetime] = {}
         """When each working poller last came round, whether or not AWS or the ledger answered it."""
 
@@ -96,6 +109,7 @@ class Intake:
                 continue
             self.last_poll_at.setdefault(poller, self._clock.now())
             try:
+                await self._acknowledge(())
                 messages = await self._inbox.receive()
                 self._adapt(len(messages))
                 await self._handle_all(messages, stopping, poller)
@@ -106,6 +120,7 @@ class Intake:
                 await pause(stopping, self._backoff(failures))
             finally:
                 self.last_poll_at[poller] = self._clock.now()
+        await self._leave_nothing()
 
     def _adapt(self, received: int) -> None:
         """Full receives double the pollers, empty ones take one away."""
@@ -127,23 +142,55 @@ class Intake:
 
     async def _handle_all(self, messages: Sequence[Message], stopping: asyncio.Event, poller: int) -> None:
         """Handle what one receive brought: together, so that the ledger can commit together, until nothing is held."""
+        time = asyncio.get_running_loop().time
+        until = time() + HOLD_SECONDS
         held: Sequence[Message] = messages
-        until = asyncio.get_running_loop().time() + HOLD_SECONDS
+        kept_until = 0.0
         tries = 0
         while held:
             fates = await asyncio.gather(*(self.handle(m) for m in held))
             by_fate = {fate: [m for m, f in zip(held, fates, strict=True) if f is fate] for fate in Fate}
-            if done := by_fate[Fate.ACKNOWLEDGE]:
-                await self._told(self._inbox.acknowledge(done), "acknowledge")
+            await self._acknowledge(by_fate[Fate.ACKNOWLEDGE])
+            self._leave(by_fate[Fate.LEAVE])
             held = by_fate[Fate.HOLD]
             self.last_poll_at[poller] = self._clock.now()
-            if held:
-                tries += 1
-                if await pause(stopping, self._backoff(tries)):
-                    await self._told(self._inbox.release(held), "release")
-                    return
-                if asyncio.get_running_loop().time() >= until:
-                    return
+            if not held:
+                return
+            if time() >= kept_until and await self._told(self._inbox.keep(held), "keep"):
+                kept_until = time() + KEEP_EVERY_SECONDS
+            tries += 1
+            if await pause(stopping, self._backoff(tries)) or time() >= until:
+                self._leave(held)
+                return
+
+    async def _acknowledge(self, messages: Sequence[Message]) -> None:
+        """These, and those that could not be acknowledged before. Decided is decided: a second delivery is known."""
+        self._done.update({m.id: m for m in messages})
+        if not self._done:
+            return
+        done, self._done = self._done, {}
+        if not await self._told(self._inbox.acknowledge(list(done.values())), "acknowledge"):
+            self._done = dict([*done.items(), *self._done.items()][-UNDONE_MAX:])
+
+    def _leave(self, messages: Sequence[Message]) -> None:
+        self._left.update({m.id: m for m in messages})
+        while len(self._left) > UNDONE_MAX:
+            del self._left[next(iter(self._left))]
+
+    async def _leave_nothing(self) -> None:
+        """At a drain: acknowledge what is done and give back what was left, trying for a while."""
+        until = asyncio.get_running_loop().time() + INSIST_SECONDS
+        tries = 0
+        while self._done or self._left:
+            await self._acknowledge(())
+            left, self._left = self._left, {}
+            if left and not await self._told(self._inbox.release(list(left.values())), "release"):
+                self._left = left | self._left
+            tries += 1
+            if asyncio.get_running_loop().time() >= until:
+                return
+            if self._done or self._left:
+                await asyncio.sleep(self._backoff(min(tries, 2)))
 
     async def handle(self, message: Message) -> Fate:
         """Parse, decide and commit; says whether the message may now be acknowledged. Raises nothing."""
@@ -208,12 +255,14 @@ class Intake:
                     raise answer
         self._received(message, parsed, Verdict.EVENT)
 
-    async def _told(self, call: Awaitable[None], what: str) -> None:
-        """What fails here is delivered again by the queue, so telling it is enough."""
+    async def _told(self, call: Awaitable[None], what: str) -> bool:
+        """Whether the queue did it."""
         try:
             await call
         except TransientError as error:
             self._telemetry.failed(what, error)
+            return False
+        return True
 
     def _received(self, message: Message, parsed: Parsed, verdict: Verdict, why: str = "") -> None:
         self._telemetry.received(message.queue, parsed.kind, verdict, why)

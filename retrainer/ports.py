@@ -84,7 +84,7 @@ class Inbox(Protocol):
         ...
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Delete them; those that fail are delivered again, which is harmless."""
+        """Delete them; those that fail are delivered again, which is harmless. Raises TransientError."""
         ...
 
     async def refuse(self, message: Message, why: str) -> None:
@@ -92,7 +92,11 @@ class Inbox(Protocol):
         ...
 
     async def release(self, messages: Sequence[Message]) -> None:
-        """Make them visible again at once."""
+        """Make them visible again at once. Raises TransientError."""
+        ...
+
+    async def keep(self, messages: Sequence[Message]) -> None:
+        """Keep them invisible to others for another minute. Raises TransientError."""
         ...
 
 

@@ -135,7 +135,11 @@ class _Daemon:
         stack.push_async_callback(analyst.close)
         engine = await stack.enter_async_context(StepFunctions.open())
         opened = SqsInbox.open(
-            settings.queue_url, settings.dlq_url, wait_seconds=settings.poll_wait_seconds, pollers=settings.pollers
+            settings.queue_url,
+            settings.dlq_url,
+            wait_seconds=settings.poll_wait_seconds,
+            pollers=settings.pollers,
+            fast=settings.sqs_client == "fast",
         )
         inbox = await stack.enter_async_context(opened)
         return cls(settings, files, ledger, inbox, engine, analyst)

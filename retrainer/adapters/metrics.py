@@ -3,6 +3,7 @@
 import asyncio
 import platform
 from collections.abc import Collection, Mapping
+from functools import cache
 from math import nan
 from typing import get_args
 
@@ -27,6 +28,7 @@ TASKS = (
     "refuse",
     "acknowledge",
     "release",
+    "keep",
     "outbox",
     "carry_out",
     "postpone",
@@ -64,6 +66,8 @@ class Metrics:
         self._pollers = tuple(pollers)
         self._models: set[str] = set()
         self._files: set[str] = set()
+        self._states: dict[str, ModelState] = {}
+        """Of models that have changed since the last exposition: their gauges are set when somebody looks."""
         self._declare_flow(self.registry)
         self._declare_models(self.registry)
         self._declare_health(self.registry)
@@ -161,13 +165,16 @@ class Metrics:
             self._start_model_at_zero(model)
             self.model(ModelState(model=model))
         for model in gone:
+            self._states.pop(model, None)
             for gauge in self._gauges():
                 gauge.remove_by_labels({"model": model})
 
     def model(self, state: ModelState) -> None:
         """Show a model's state, as after a start; `decided` does so for each decision."""
-        if state.model not in self._models:
-            return
+        if state.model in self._models:
+            self._states[state.model] = state
+
+    def _show(self, state: ModelState) -> None:
         model, evidence = state.model, state.evidence
         self._drift_share.labels(model).set(evidence.drift_share if evidence else 0)
         seen = evidence.performance if evidence else None
@@ -215,25 +222,24 @@ class Metrics:
 
     async def render(self) -> bytes:
         """The exposition, of CONTENT_TYPE; rendered off the loop, which it would block for tens of milliseconds."""
+        while self._states:
+            self._show(self._states.popitem()[1])
         return await asyncio.to_thread(generate_latest, self.registry)
 
     # --- ports.Telemetry ---
 
     def received(self, queue: str, kind: str, verdict: Verdict, why: str) -> None:
         name = _queue(queue)
-        self._messages.labels(
-            name if name in self._queues else UNKNOWN,
-            word(kind) if word(kind) in self._kinds else UNKNOWN,
-            verdict.value,
-        ).inc()
+        known = word(kind) if word(kind) in self._kinds else UNKNOWN
+        _at(self._messages, name if name in self._queues else UNKNOWN, known, verdict.value).inc()
 
     def decided(self, entry: Entry, committed: Committed, took_seconds: float) -> None:
-        self._commits.labels(committed.value).inc()
+        _at(self._commits, committed.value).inc()
         if committed is not Committed.NEW:
             return
         model = entry.model if entry.model in self._models else UNKNOWN
-        self._events.labels(model, word_of(entry.event)).inc()
-        self._decisions.labels(model, entry.decision.reason.value).inc()
+        _at(self._events, model, word_of(entry.event)).inc()
+        _at(self._decisions, model, entry.decision.reason.value).inc()
         # Both may lead straight to a retraining, which is then the decision's reason: they are counted by themselves.
         match entry.event:
             case EvidenceMeasured(evidence=evidence):
@@ -246,7 +252,7 @@ class Metrics:
         self.model(entry.decision.state)
 
     def duplicate(self, model: str, event: Event) -> None:
-        self._commits.labels(Committed.DUPLICATE.value).inc()
+        _at(self._commits, Committed.DUPLICATE.value).inc()
 
     def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None:
         kind = word_of(owed.effect)
@@ -270,6 +276,12 @@ class Metrics:
             self._triggers_kept,
             self._rows_untried,
         )
+
+
+@cache
+def _at(counter: Counter, *labels: str) -> Counter:
+    """The counter's series with these labels; to look it up costs more than to count, and counters are never removed."""
+    return counter.labels(*labels)
 
 
 def _queue(url: str) -> str:

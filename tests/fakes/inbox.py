@@ -70,10 +70,17 @@ class MemoryInbox:
         self._held.pop(message.id, None)
 
     async def release(self, messages: Sequence[Message]) -> None:
+        self._may("release")
         for message in messages:
             if message.id in self._held:
                 self._held[message.id].visible_at = 0.0
         self._arrived.set()
+
+    async def keep(self, messages: Sequence[Message]) -> None:
+        self._may("keep")
+        for message in messages:
+            if message.id in self._held:
+                self._held[message.id].visible_at = asyncio.get_running_loop().time() + VISIBILITY_SECONDS
 
     def _may(self, method: str) -> None:
         if method in self.fail:

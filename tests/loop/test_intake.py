@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -251,3 +252,51 @@ async def test_pollers_join_in_while_receives_are_full_and_leave_when_nothing_co
         await asyncio.sleep(100)
         assert (inbox.most, len(house.intake.last_poll_at)) == (1, 1)
     assert inbox.polls_cancelled == 0
+
+
+async def test_what_is_held_in_an_outage_is_received_by_nobody_else() -> None:
+    ledger = FailingLedger()
+    world = World(ledger=ledger, inbox=MemoryInbox(receives_max=3))
+    ledger.away = True
+    world.inbox.send(*(body(batch(n)) for n in range(5)))
+    async with House(world).alive(), House(world, seed=1).alive(), House(world, seed=2).alive():
+        await asyncio.sleep(HOLD_SECONDS - 60)
+        assert world.inbox.receives == [1] * 5
+        ledger.away = False
+        await until(lambda: not world.inbox.bodies)
+    assert world.inbox.dead == []
+
+
+async def test_what_could_not_be_acknowledged_is_acknowledged_later_and_not_decided_again() -> None:
+    world = World()
+    world.inbox.fail.add("acknowledge")
+    world.inbox.send(*(body(batch(n)) for n in range(5)))
+    async with House(world).alive():
+        await asyncio.sleep(5)
+        world.inbox.fail.clear()
+        await until(lambda: not world.inbox.bodies, within=timedelta(seconds=30))
+    assert world.telemetry.duplicates == []
+
+
+async def test_at_a_drain_through_a_throttled_queue_nothing_stays_invisible() -> None:
+    world = World()
+    world.inbox.fail.update({"acknowledge", "refuse", "release"})
+    world.inbox.send(body(batch(1)), "{not json")
+    async with House(world).alive() as house:
+        await asyncio.sleep(5)
+        drained = asyncio.create_task(house.supervisor.drain(100.0))
+        await asyncio.sleep(25)
+        assert not drained.done()
+        world.inbox.fail.clear()
+        assert list(await drained) == []
+    assert [m.body for m in await world.inbox.receive()] == ["{not json"]
+    assert world.inbox.bodies == ["{not json"], "what was decided is acknowledged"
+
+
+async def test_a_drain_does_not_wait_for_ever_for_a_queue_that_is_away() -> None:
+    world = World()
+    world.inbox.fail.add("acknowledge")
+    world.inbox.send(body(batch(1)))
+    async with House(world).alive() as house:
+        await asyncio.sleep(5)
+        assert list(await house.supervisor.drain(100.0)) == []
