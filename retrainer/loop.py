@@ -143,19 +143,43 @@ class Loop:
     async def _commit(self, lane: _Lane, chain: Sequence[_Waiting]) -> Sequence[_Waiting]:
         """Decide on the chain, each event on what the one before leaves; returns what has to be decided upon again."""
         started = asyncio.get_running_loop().time()
-        policy, policy_hash = self._policy(lane.model)
         fresh, known, left = await self._sorted(lane.model, chain)
-        if not fresh and not known:
+        for waiting in known:
+            # Its decision is not taken, so nothing may be built on it.
+            state = lane.state or await self._ledger.state(lane.model)
+            (entry,), _ = self._decided([waiting], state)
+            await self._ledger.commit([entry])
+            waiting.decided(None)
+        if not fresh:
             return left
         state = lane.state or await self._ledger.state(lane.model)
         # Forgotten until the commit has answered: after an error or a conflict the ledger is asked again.
         lane.state = None
+        entries, after = self._decided(fresh, state)
+        committed = await self._ledger.commit(entries)
+        took_seconds = asyncio.get_running_loop().time() - started
+        for waiting, entry, verdict in zip(fresh, entries, committed, strict=True):
+            self._telemetry.decided(entry, verdict, took_seconds)
+            if verdict is Committed.CONFLICT:
+                left.append(waiting)
+                continue
+            self._remember(lane.model, entry.event.identity)
+            waiting.decided(entry.decision if verdict is Committed.NEW else None)
+            if verdict is Committed.NEW:
+                self._hand_over(entry)
+        if all(verdict is Committed.NEW for verdict in committed):
+            lane.state = after
+        return left
+
+    def _decided(self, chain: Sequence[_Waiting], state: ModelState) -> tuple[list[Entry], ModelState]:
+        """The chain's entries, each on what the one before leaves, and what the last one leaves."""
+        policy, policy_hash = self._policy(state.model)
         entries = []
-        for waiting in (*known, *fresh):
+        for waiting in chain:
             now = self._clock.now()
             decision = decide(policy, state, waiting.event, now)
             entry = Entry(
-                model=lane.model,
+                model=state.model,
                 event=waiting.event,
                 now=now,
                 decision=decision,
@@ -165,22 +189,8 @@ class Loop:
                 leased_until=now + timedelta(seconds=LEASE_SECONDS),
             )
             entries.append(entry)
-            if waiting not in known:
-                state = decision.state
-        committed = await self._ledger.commit(entries)
-        took_seconds = asyncio.get_running_loop().time() - started
-        for waiting, entry, verdict in zip((*known, *fresh), entries, committed, strict=True):
-            self._telemetry.decided(entry, verdict, took_seconds)
-            if verdict is Committed.CONFLICT:
-                left.append(waiting)
-                continue
-            self._remember(lane.model, entry.event.identity)
-            waiting.decided(entry.decision if verdict is Committed.NEW else None)
-            if verdict is Committed.NEW:
-                self._hand_over(entry)
-        if all(verdict is Committed.NEW for verdict in committed[len(known) :]):
-            lane.state = state
-        return left
+            state = decision.state
+        return entries, state
 
     async def _sorted(
         self, model: str, chain: Sequence[_Waiting]

@@ -190,7 +190,8 @@ class Ledger(Protocol):
     async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
         """State, decision, event and effects of each, in one transaction; returns once they are on disk.
 
-        Each is judged on what those before it leave, so that a chain of decisions on one model may come together.
+        The entries are a chain, each decided on what the one before leaves: after the first that is not NEW, what
+        follows on that model is built on a decision that was never taken, and CONFLICTs whatever its version.
         DUPLICATE is judged before CONFLICT, and completes the effect all the same. Raises PermanentError when the
         ledger forbids one of them; then none is committed.
         """
