@@ -148,7 +148,10 @@ class Owed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """A decision as the ledger tells it. Texts are canonical JSON; a task token is left out."""
+    """A decision as the ledger tells it. Texts are canonical JSON; a task token is left out.
+
+    `event` is empty once the ledger was compacted.
+    """
 
     id: str
     model: str
@@ -193,7 +196,7 @@ class Ledger(Protocol):
         The entries are a chain, each decided on what the one before leaves: after the first that is not NEW, what
         follows on that model is built on a decision that was never taken, and CONFLICTs whatever its version.
         DUPLICATE is judged before CONFLICT, and completes the effect all the same. Raises PermanentError when the
-        ledger forbids one of them; then none is committed.
+        ledger forbids one of them, or it cannot be written down; then none is committed.
         """
         ...
 

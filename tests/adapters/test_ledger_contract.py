@@ -1,27 +1,20 @@
 """What every ledger promises, in memory and in SQL alike."""
 
 import asyncio
-import json
 import math
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from retrainer.adapters.ledger_sql import SqlLedger
 from retrainer.core.decide import decide
-from retrainer.core.effects import AnswerApproval, StartExecution
-from retrainer.core.events import ApprovalAnswered, EffectFailed, ModelPaused
+from retrainer.core.events import Event
 from retrainer.core.record import digest, dump, load_event
 from retrainer.core.state import ModelState
-from retrainer.ports import Committed, Entry, Ledger, PermanentError, Quarantined
-from tests.fakes.memory_ledger import MemoryLedger
+from retrainer.ports import Committed, Entry, Ledger, PermanentError
 from tests.fakes.story import (
     START,
     Story,
-    approval_requested,
     arrived,
     decided,
     failed,
@@ -35,19 +28,10 @@ from tests.fakes.story import (
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Ledger]:
-    if request.param == "memory":
-        yield MemoryLedger()
-        return
-    opened = await SqlLedger.open(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-def story(ledger: Ledger) -> Story:
-    return Story(ledger)
+async def only(ledger: Ledger, entry: Entry) -> Committed:
+    """A chain of one."""
+    (verdict,) = await ledger.commit([entry])
+    return verdict
 
 
 # --- commit ---
@@ -63,7 +47,8 @@ async def test_a_committed_decision_is_the_models_state_and_can_be_told_by_three
     entry = await story.tell(requested("r1"))
     state = entry.decision.state
     assert await story.ledger.state("recommender") == state
-    assert await story.ledger.known("recommender", "request:r1")
+    asked = ["request:r1", "request:r2"]
+    assert set(await story.ledger.known("recommender", asked)) == {"request:r1"}
     assert state.execution
     told = await story.ledger.decision("recommender-3")
     assert told
@@ -78,21 +63,21 @@ async def test_a_duplicate_event_is_decided_once(story: Story) -> None:
     await story.tell(requested("r1"))
     before = await story.ledger.counts()
     again = await story.entry(requested("r1"))
-    assert await story.ledger.commit(again) is Committed.DUPLICATE
+    assert await only(story.ledger, again) is Committed.DUPLICATE
     assert await story.ledger.counts() == before
     assert (await story.ledger.state("recommender")).version == 1
 
 
 async def test_an_event_delivered_twice_at_once_is_decided_once(story: Story) -> None:
     entry = await story.entry(arrived("recommender", 1))
-    committed = await asyncio.gather(*(story.ledger.commit(entry) for _ in range(2)))
+    committed = await asyncio.gather(*(only(story.ledger, entry) for _ in range(2)))
     assert committed == [Committed.NEW, Committed.DUPLICATE]
     assert (await story.ledger.counts())["decisions"] == 1
 
 
 async def test_one_fact_may_concern_two_models(ledger: Ledger) -> None:
     await Story(ledger, "recommender").tell(requested("r1"))
-    assert not await ledger.known("vision", "request:r1")
+    assert not await ledger.known("vision", ["request:r1"])
     await Story(ledger, "vision").tell(requested("r1"))
     assert [d.id for d in await ledger.decisions(None, limit=9)] == ["vision-1", "recommender-1"]
 
@@ -102,16 +87,16 @@ async def test_a_decision_on_an_old_state_conflicts_and_writes_nothing(story: St
     late = await story.entry(measured(effect.key), completes=effect.key)
     await story.tell(arrived("recommender", 2))
     before, state = await story.ledger.counts(), await story.ledger.state("recommender")
-    assert await story.ledger.commit(late) is Committed.CONFLICT
+    assert await only(story.ledger, late) is Committed.CONFLICT
     assert await story.ledger.counts() == before
     assert await story.ledger.state("recommender") == state
-    assert not await story.ledger.known("recommender", late.event.identity)
+    assert not await story.ledger.known("recommender", [late.event.identity])
 
 
 async def test_of_replicas_deciding_on_one_state_at_once_one_is_first(story: Story) -> None:
     await story.stocked()
     rivals = [await story.entry(requested(f"r{n}")) for n in range(5)]
-    committed = await asyncio.gather(*(story.ledger.commit(entry) for entry in rivals))
+    committed = await asyncio.gather(*(only(story.ledger, entry) for entry in rivals))
     assert committed.count(Committed.NEW) == 1
     assert committed.count(Committed.CONFLICT) == 4
     assert (await story.ledger.counts())["executions"] == 1
@@ -123,7 +108,7 @@ async def test_entries_of_one_model_committed_together_build_on_each_other(story
     for number in range(5):
         entries.append(decided(state, arrived("recommender", number), START))
         state = entries[-1].decision.state
-    committed = await asyncio.gather(*(story.ledger.commit(entry) for entry in entries))
+    committed = await asyncio.gather(*(only(story.ledger, entry) for entry in entries))
     assert committed == [Committed.NEW] * 5
     assert await story.ledger.state("recommender") == state
     told = await story.ledger.decisions("recommender", limit=9)
@@ -140,9 +125,67 @@ async def test_a_whole_execution_committed_together_is_followed_to_its_end(story
     assert third.decision.state.execution
     again = third.decision.state.execution.name
     assert again != name
-    committed = await asyncio.gather(*(story.ledger.commit(entry) for entry in (first, second, third)))
+    committed = await asyncio.gather(*(only(story.ledger, entry) for entry in (first, second, third)))
     assert committed == [Committed.NEW] * 3
     assert [owed.effect.key for owed in await story.ledger.owed(story.now, limit=9, lease_seconds=1)] == [again]
+
+
+async def _chain(ledger: Ledger, model: str, *events: Event) -> list[Entry]:
+    """Decisions that each build on the one before, none committed."""
+    entries: list[Entry] = []
+    state = await ledger.state(model)
+    for event in events:
+        entries.append(decided(state, event, START))
+        state = entries[-1].decision.state
+    return entries
+
+
+async def test_what_follows_a_decision_that_was_not_taken_conflicts_though_its_version_is_right(story: Story) -> None:
+    await story.tell(arrived("recommender", 1))
+    known, *_ = await _chain(story.ledger, "recommender", arrived("recommender", 1))
+    theirs, rest = await _chain(story.ledger, "recommender", arrived("recommender", 2), arrived("recommender", 3))
+    ours = decided(theirs.state_before, theirs.event, START + HOUR)
+    built = decided(ours.decision.state, requested("r1"), START + HOUR)
+    assert await story.ledger.commit([theirs]) == [Committed.NEW]
+    assert built.state_before.version == (await story.ledger.state("recommender")).version
+    verdicts = await story.ledger.commit([ours, built, known])
+    assert verdicts == [Committed.DUPLICATE, Committed.CONFLICT, Committed.DUPLICATE]
+    assert await story.ledger.commit([rest]) == [Committed.NEW]
+    assert await story.ledger.state("recommender") == rest.decision.state
+    assert await story.ledger.commit([]) == []
+
+
+async def test_a_chain_on_an_old_state_conflicts_to_its_end(story: Story) -> None:
+    late = await _chain(story.ledger, "recommender", *(arrived("recommender", n) for n in range(3)))
+    await story.tell(requested("r1"))
+    before = await story.ledger.counts()
+    assert await story.ledger.commit(late) == [Committed.CONFLICT] * 3
+    assert await story.ledger.counts() == before
+
+
+async def test_what_a_chain_builds_on_its_own_decision_conflicts_if_another_replica_decided_on_that_event(
+    story: Story,
+) -> None:
+    mine = await _chain(story.ledger, "recommender", *(arrived("recommender", n) for n in range(3)))
+    theirs = await story.tell(arrived("recommender", 0))
+    assert theirs.decision.state.version == mine[1].state_before.version
+    assert theirs.now != mine[0].now
+    assert await story.ledger.commit(mine) == [Committed.DUPLICATE, Committed.CONFLICT, Committed.CONFLICT]
+    assert await story.ledger.state("recommender") == theirs.decision.state
+
+
+async def test_a_chain_with_a_forbidden_entry_is_not_committed_at_all_and_spoils_no_other(story: Story) -> None:
+    effect = await story.effect()
+    good, bad = await _chain(story.ledger, "recommender", arrived("recommender", 2), arrived("recommender", 3))
+    bad = replace(bad, decision=replace(bad.decision, effects=(effect,)))
+    other = await _chain(story.ledger, "other", arrived("other", 1), requested("r1"))
+    commits = [story.ledger.commit(chain) for chain in ([good, bad], other)]
+    results = await asyncio.gather(*commits, return_exceptions=True)
+    assert isinstance(results[0], PermanentError)
+    assert results[1] == [Committed.NEW] * 2
+    assert (await story.ledger.state("recommender")).version == 1
+    assert not await story.ledger.known("recommender", [good.event.identity, bad.event.identity])
+    assert await story.ledger.commit([good]) == [Committed.NEW]
 
 
 async def test_entries_of_many_models_committed_together_are_all_there(ledger: Ledger) -> None:
@@ -158,9 +201,9 @@ async def test_an_entry_that_cannot_be_written_down_spoils_no_other(ledger: Ledg
     before = await ledger.state("bad")
     entries = [await good.entry(requested("r1")), await bad.entry(promoted(name, value=math.nan))]
     entries.append(decided(entries[0].decision.state, arrived("good", 1), START))
-    results = await asyncio.gather(*(ledger.commit(entry) for entry in entries), return_exceptions=True)
+    results = await asyncio.gather(*(only(ledger, entry) for entry in entries), return_exceptions=True)
     assert [results[0], results[2]] == [Committed.NEW, Committed.NEW]
-    assert isinstance(results[1], ValueError)
+    assert isinstance(results[1], PermanentError)
     assert await ledger.state("bad") == before
 
 
@@ -199,7 +242,7 @@ async def test_a_second_execution_of_one_generation_is_forbidden_and_spoils_no_o
     double = _forged(await story.entry(requested("r2")), generation=1)
     other = await Story(story.ledger, "other").entry(arrived("other", 1))
     before = await story.ledger.counts()
-    results = await asyncio.gather(*map(story.ledger.commit, (double, other)), return_exceptions=True)
+    results = await asyncio.gather(*(only(story.ledger, entry) for entry in (double, other)), return_exceptions=True)
     assert isinstance(results[0], PermanentError)
     assert results[1] is Committed.NEW
     counts = await story.ledger.counts()
@@ -215,7 +258,7 @@ async def test_a_second_active_execution_of_a_model_is_forbidden(story: Story) -
     blind = replace(entry, state_before=replace(entry.state_before, execution=None))
     before = await story.ledger.counts()
     with pytest.raises(PermanentError):
-        await story.ledger.commit(_forged(blind, generation=2, name="recommender-g2-forged"))
+        await only(story.ledger, _forged(blind, generation=2, name="recommender-g2-forged"))
     assert await story.ledger.counts() == before
 
 
@@ -224,165 +267,5 @@ async def test_a_second_effect_of_one_key_is_forbidden(story: Story) -> None:
     entry = await story.entry(arrived("recommender", 2))
     before = await story.ledger.counts()
     with pytest.raises(PermanentError):
-        await story.ledger.commit(replace(entry, decision=replace(entry.decision, effects=(effect,))))
+        await only(story.ledger, replace(entry, decision=replace(entry.decision, effects=(effect,))))
     assert await story.ledger.counts() == before
-
-
-# --- effects ---
-
-
-async def _keys(story: Story, after: timedelta = timedelta(0), *, limit: int = 9) -> list[tuple[str, int]]:
-    leased = await story.ledger.owed(story.now + after, limit=limit, lease_seconds=60)
-    return [(owed.effect.key, owed.tries) for owed in leased]
-
-
-async def test_an_effect_is_owed_as_it_was_decided(story: Story) -> None:
-    await story.stocked()
-    entry = await story.tell(requested("r1"))
-    (owed,) = await story.ledger.owed(story.now, limit=9, lease_seconds=60)
-    assert isinstance(owed.effect, StartExecution)
-    assert (owed.effect,) == entry.decision.effects
-    assert (owed.model, owed.decision, owed.tries, owed.created_at) == ("recommender", "recommender-3", 1, entry.now)
-
-
-async def test_a_leased_effect_is_nobody_elses_until_the_lease_ends(story: Story) -> None:
-    key = await story.planned()
-    assert await _keys(story) == [(key, 1)]
-    assert await _keys(story, timedelta(seconds=59)) == []
-    assert await _keys(story, timedelta(seconds=60)) == [(key, 2)]
-
-
-async def test_replicas_asking_at_once_never_lease_the_same_effect(ledger: Ledger) -> None:
-    await asyncio.gather(*(Story(ledger, f"model-{n}").planned() for n in range(20)))
-    asked = [ledger.owed(START + HOUR, limit=7, lease_seconds=60) for _ in range(4)]
-    keys = [owed.effect.key for leased in await asyncio.gather(*asked) for owed in leased]
-    assert len(keys) == len(set(keys)) == 20
-
-
-async def test_the_effect_longest_due_comes_first(ledger: Ledger) -> None:
-    older, newer = Story(ledger, "older"), Story(ledger, "newer")
-    newer.now += HOUR
-    late, early = await newer.planned(), await older.planned()
-    assert [(await _keys(newer, limit=1))[0][0] for _ in range(2)] == [early, late]
-
-
-async def test_a_postponed_effect_is_due_again_at_its_moment(story: Story) -> None:
-    key = await story.planned()
-    assert await _keys(story) == [(key, 1)]
-    await story.ledger.postpone(key, story.now + HOUR, "throttled")
-    assert await _keys(story, HOUR - timedelta(microseconds=1)) == []
-    assert await _keys(story, HOUR) == [(key, 2)]
-
-
-async def test_an_effect_that_is_done_never_comes_back(story: Story) -> None:
-    key = await story.running()
-    await story.ledger.postpone(key, story.now, "too late")
-    assert await _keys(story, 24 * HOUR) == []
-    told = await story.ledger.decision(key)
-    assert told
-    assert told.effects == ((key, "StartExecution", "done"),)
-
-
-async def test_an_effect_that_failed_for_good_never_comes_back(story: Story) -> None:
-    effect = await story.effect()
-    given_up = EffectFailed(effect=effect.key, kind="MeasureEvidence", why="no such bucket")
-    await story.tell(given_up, completes=effect.key)
-    assert await _keys(story, 24 * HOUR) == []
-    told = await story.ledger.decision("recommender-1")
-    assert told
-    assert told.effects == ((effect.key, "MeasureEvidence", "failed"),)
-    assert (await story.ledger.counts())["effects_owed"] == 0
-
-
-async def test_an_effect_that_is_done_stays_done_when_another_try_of_it_fails(story: Story) -> None:
-    key = await story.running()
-    await story.tell(EffectFailed(effect=key, kind="StartExecution", why="the name is taken"), completes=key)
-    told = await story.ledger.decision(key)
-    assert told
-    assert told.effects == ((key, "StartExecution", "done"),)
-
-
-async def test_a_duplicate_answer_still_completes_its_effect(story: Story) -> None:
-    name = await story.planned()
-    await story.tell(started(name))
-    assert await _keys(story) == [(name, 1)]
-    again = await story.entry(started(name), completes=name)
-    assert await story.ledger.commit(again) is Committed.DUPLICATE
-    assert await _keys(story, 24 * HOUR) == []
-
-
-async def test_a_start_that_failed_for_good_is_tried_as_a_new_execution(story: Story) -> None:
-    name = await story.planned()
-    given_up = EffectFailed(effect=name, kind="StartExecution", why="the name is taken")
-    entry = await story.tell(given_up, completes=name)
-    assert entry.decision.state.execution
-    assert [key for key, _ in await _keys(story)] == [entry.decision.state.execution.name] != [name]
-
-
-# --- the rest ---
-
-
-async def test_active_models_are_those_with_an_execution_or_a_moment_to_wake_at(ledger: Ledger) -> None:
-    names = ("idle", "planned", "running", "cooling", "ended")
-    idle, planned, running, cooling, ended = (Story(ledger, name) for name in names)
-    await idle.tell(arrived("idle", 1))
-    await planned.planned()
-    await running.running()
-    await cooling.tell(promoted(await cooling.running()))
-    await cooling.stocked()
-    await cooling.tell(requested("r2"))
-    await ended.tell(promoted(await ended.running()))
-    active = await ledger.active()
-    assert set(active) == {"planned", "running", "cooling"}
-    assert active["cooling"] == await ledger.state("cooling")
-
-
-async def test_a_schedules_cursor_moves_on_and_never_back(ledger: Ledger) -> None:
-    assert await ledger.fire("recommender", "nightly", START) is None
-    assert await ledger.fire("recommender", "nightly", START + HOUR) == START
-    assert await ledger.fire("recommender", "nightly", START) == START + HOUR
-    assert await ledger.fire("recommender", "nightly", START + 2 * HOUR) == START + HOUR
-    assert await ledger.fire("vision", "nightly", START) is None
-
-
-async def test_replicas_moving_one_cursor_at_once_see_each_other(ledger: Ledger) -> None:
-    moved = await asyncio.gather(*(ledger.fire("recommender", "nightly", START + n * HOUR) for n in range(9)))
-    assert moved == [None, *(START + n * HOUR for n in range(8))]
-
-
-async def test_a_refused_message_is_kept_once_a_queue(ledger: Ledger) -> None:
-    message = Quarantined(message_id="m1", queue="events", received_at=START, why="no JSON", body="{")
-    await ledger.quarantine(message)
-    await asyncio.gather(*(ledger.quarantine(replace(message, why="again")) for _ in range(3)))
-    await ledger.quarantine(replace(message, queue="alarms"))
-    assert (await ledger.counts())["quarantine"] == 2
-
-
-async def test_decisions_are_told_newest_first_and_of_one_model_if_wanted(ledger: Ledger) -> None:
-    one, two = Story(ledger, "one"), Story(ledger, "two")
-    for number in range(3):
-        await one.tell(arrived("one", number))
-        await two.tell(arrived("two", number))
-    assert [d.id for d in await ledger.decisions(None, limit=3)] == ["two-3", "one-3", "two-2"]
-    assert [d.id for d in await ledger.decisions("one", limit=2)] == ["one-3", "one-2"]
-    assert await ledger.decisions("three", limit=9) == []
-
-
-async def test_a_task_token_is_kept_for_its_answer_and_never_told(story: Story) -> None:
-    token = 'to"ken\\with quotes'
-    name = await story.running()
-    await story.tell(approval_requested(name, token))
-    await story.tell(ApprovalAnswered(request="a1", execution=name, approved=True, by="ana"))
-    (owed,) = await story.ledger.owed(story.now, limit=9, lease_seconds=60)
-    assert isinstance(owed.effect, AnswerApproval)
-    assert owed.effect.task_token == token
-    told = await story.ledger.decisions("recommender", limit=99)
-    assert not any("ken" in dump_of.event.replace("task_token", "") for dump_of in told)
-    assert json.loads(told[1].event) == {"execution": name, "model_package_arn": None, "task_token": "(left out)"}
-
-
-async def test_words_that_look_like_a_task_token_are_told_as_they_are(story: Story) -> None:
-    entry = await story.tell(ModelPaused(request="p1", by="task_token", why='the "task_token": is lost'))
-    told = await story.ledger.decision("request:p1")
-    assert told
-    assert told.event == dump(entry.event)

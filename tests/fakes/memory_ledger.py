@@ -56,21 +56,23 @@ class MemoryLedger:
 
     async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
         before = (set(self._events), dict(self._states), [*self._decisions], dict(self._effects), self._executions)
-        conflicting: set[str] = set()
+        built_on: dict[str, int] = {}
         try:
-            return [self._commit(entry, conflicting) for entry in entries]
-        except (PermanentError, ValueError) as error:
+            return [self._commit(entry, built_on) for entry in entries]
+        except Exception as error:
             self._events, self._states, self._decisions, self._effects, self._executions = before
             raise PermanentError(str(error)) from error
 
-    def _commit(self, entry: Entry, conflicting: set[str]) -> Committed:
+    def _commit(self, entry: Entry, built_on: dict[str, int]) -> Committed:
+        wanted = entry.state_before.version
+        reached = built_on.setdefault(entry.model, wanted)
         if (entry.model, entry.event.identity) in self._events:
             self._complete(entry)
             return Committed.DUPLICATE
-        if self._state(entry.model).version != entry.state_before.version or entry.model in conflicting:
-            # What comes after it in its chain is built on it, even if the version happens to be another replica's.
-            conflicting.add(entry.model)
+        if not self._state(entry.model).version == wanted == reached:
+            # A version the chain has not reached itself may be another replica's of the same number.
             return Committed.CONFLICT
+        built_on[entry.model] = entry.decision.state.version
         self._decisions.append(_recorded(entry))
         self._states[entry.model] = dump(entry.decision.state)
         self._events.add((entry.model, entry.event.identity))

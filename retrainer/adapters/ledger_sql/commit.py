@@ -2,52 +2,104 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 from sqlalchemy.sql.dml import UpdateBase
+from sqlalchemy.sql.elements import ClauseElement
 
 from retrainer.adapters.ledger_sql import schema
+from retrainer.adapters.ledger_sql.schema import microseconds, storable
 from retrainer.core.events import EffectFailed, ExecutionEnded
 from retrainer.core.execution import Execution, Status
 from retrainer.core.record import digest, dump
 from retrainer.ports import Committed, Entry
 
 
-def commit(connection: Connection, entries: Sequence[Entry]) -> list[Committed]:
-    """Judge the entries in their order, each on what those before it leave; write the good ones together."""
-    if not entries:
-        return []
-    events = connection.execute(_EVENTS, {"identities": [entry.event.identity for entry in entries]})
-    states = connection.execute(_VERSIONS, {"models": list({entry.model for entry in entries})})
-    known = {(row.model, row.identity) for row in events}
-    versions = {row.model: row.version for row in states}
-    rows = _Rows(known_models=frozenset(versions))
-    verdicts = []
-    for entry in entries:
-        name = (entry.model, entry.event.identity)
-        if name in known:
-            verdict = Committed.DUPLICATE
-        elif versions.get(entry.model, 0) != entry.state_before.version:
-            verdict = Committed.CONFLICT
-        else:
-            verdict = Committed.NEW
-            known.add(name)
-            versions[entry.model] = entry.decision.state.version
-            rows.add(entry)
-        if entry.completes and verdict is not Committed.CONFLICT:
-            status = "failed" if isinstance(entry.event, EffectFailed) else "done"
-            rows.completed.append({"completes": entry.completes, "status": status})
-        verdicts.append(verdict)
+def commit(connection: Connection, chains: Sequence[Sequence[Entry]]) -> list[list[Committed]]:
+    """Judge the entries in their order, each on what those before it leave; write the good ones together.
+
+    Raises ValueError when one of them cannot be written down.
+    """
+    models = {entry.model for chain in chains for entry in chain}
+    if not models:
+        return [[] for _ in chains]
+    _lock(connection, models)
+    identities = {entry.event.identity for chain in chains for entry in chain}
+    events = connection.execute(_EVENTS, {"identities": [*identities]})
+    heads = connection.execute(_HEADS, {"models": [*models]})
+    rows = _Rows(
+        known={(row.identity, row.model) for row in events},
+        heads={row.model: (row.version, row.hash) for row in heads},
+    )
+    verdicts = [rows.judge(chain) for chain in chains]
     rows.write(connection)
     return verdicts
 
 
+def _lock(connection: Connection, models: set[str]) -> None:
+    """Keep other replicas from these models until the transaction ends; SQLite has one writer, who needs no lock.
+
+    Always in one order, so that two replicas never wait for each other. Not the rows of `model_state` are locked,
+    because a new model has none yet. What is read afterwards is what the replica before us left (READ COMMITTED).
+    """
+    if connection.dialect.name == "postgresql":
+        names = (sha256(f"retrainer model {model}".encode()).digest() for model in models)
+        keys = sorted(int.from_bytes(name[:8], signed=True) for name in names)
+        connection.execute(_LOCK, {"keys": keys})
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
+_EVENTS = select(schema.events.c.identity, schema.events.c.model).where(
+    schema.events.c.identity.in_(bindparam("identities", expanding=True))
+)
+_HEADS = select(schema.model_state.c.model, schema.model_state.c.version, schema.model_state.c.hash).where(
+    schema.model_state.c.model.in_(bindparam("models", expanding=True))
+)
+
+
+class _Many:
+    """A statement for many rows, put into words once for each kind of database: Core's work a row would cost more
+    than the row's own.
+    """
+
+    def __init__(self, statement: ClauseElement) -> None:
+        self._statement = statement
+        self._texts: dict[str, str] = {}
+
+    def execute(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        dialect = connection.dialect
+        if dialect.name not in self._texts:
+            self._texts[dialect.name] = str(self._statement.compile(dialect=dialect, column_keys=[*rows[0]]))
+        connection.exec_driver_sql(self._texts[dialect.name], list(rows))
+
+
+_INSERT_EVENTS = _Many(insert(schema.events))
+_INSERT_DECISIONS = _Many(insert(schema.decisions))
+_INSERT_EFFECTS = _Many(insert(schema.effects))
+_PUT_STATES = _Many(
+    text(
+        "INSERT INTO model_state (model, version, wake_at, execution_active, body, hash) "
+        "VALUES (:model, :version, :wake_at, :execution_active, :body, :hash) "
+        "ON CONFLICT (model) DO UPDATE SET version = excluded.version, wake_at = excluded.wake_at, "
+        "execution_active = excluded.execution_active, body = excluded.body, hash = excluded.hash"
+    )
+)
+_COMPLETE_EFFECTS = _Many(
+    text("UPDATE effects SET status = :status, leased_until = NULL WHERE key = :key AND status = 'owed'")
+)
+
+
 @dataclass(slots=True, kw_only=True)
 class _Rows:
-    """What a transaction's entries come to, table by table, so that each table is written once."""
+    """What a transaction's entries come to, table by table, so that each table is written once.
 
-    known_models: frozenset[str]
+    `known` are the events of the ledger and of the entries judged so far, `heads` the version and hash of each state.
+    """
+
+    known: set[tuple[str, str]]
+    heads: dict[str, tuple[int, str]]
     events: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     effects: list[dict[str, Any]] = field(default_factory=list)
@@ -55,85 +107,85 @@ class _Rows:
     states: dict[str, dict[str, Any]] = field(default_factory=dict)
     executions: list[UpdateBase] = field(default_factory=list)
 
-    def add(self, entry: Entry) -> None:
-        state = entry.decision.state
+    def judge(self, chain: Sequence[Entry]) -> list[Committed]:
+        built_on: dict[str, int] = {}
+        return [self._judged(entry, built_on) for entry in chain]
+
+    def _judged(self, entry: Entry, built_on: dict[str, int]) -> Committed:
+        """`built_on`: the version of each model that the chain has reached.
+
+        Version 8 of a chain whose own step from 7 to 8 does not hold is not the ledger's version 8: another replica
+        may have decided on the same event, a moment later.
+        """
+        identity, wanted = entry.event.identity, entry.state_before.version
+        version, hash_before = self.heads.get(entry.model, (0, ""))
+        reached = built_on.setdefault(entry.model, wanted)
+        if (identity, entry.model) in self.known:
+            verdict = Committed.DUPLICATE
+        elif not version == wanted == reached:
+            return Committed.CONFLICT
+        else:
+            verdict = Committed.NEW
+            built_on[entry.model] = entry.decision.state.version
+            self._add(entry, identity, hash_before or digest(dump(entry.state_before)))
+        if entry.completes:
+            status = "failed" if isinstance(entry.event, EffectFailed) else "done"
+            self.completed.append({"key": entry.completes, "status": status})
+        return verdict
+
+    def _add(self, entry: Entry, identity: str, hash_before: str) -> None:
+        decision, now, kind = entry.decision, microseconds(entry.now), type(entry.event).__name__
+        state = decision.state
         body = dump(state)
-        self.events.append(_event_row(entry))
-        self.decisions.append(_decision_row(entry, digest(body)))
-        self.effects.extend(_effect_rows(entry))
+        hash_after = digest(body)
+        self.events.append(
+            {"identity": identity, "model": entry.model, "kind": kind, "recorded_at": now, "body": dump(entry.event)}
+        )
+        self.decisions.append(
+            {
+                "id": decision.id,
+                "model": entry.model,
+                "version": state.version,
+                "at": now,
+                "event_kind": kind,
+                "event_identity": identity,
+                "reason": decision.reason.value,
+                "detail": storable(decision.detail),
+                "policy_hash": entry.policy_hash,
+                "state_hash_before": hash_before,
+                "state_hash_after": hash_after,
+            }
+        )
+        if decision.effects:
+            self.effects.extend(_effect_rows(entry, now))
         self.executions.extend(_executions(entry))
         # The last state of a model in this transaction is the one that stays.
         self.states[entry.model] = {
-            "name": entry.model,
+            "model": entry.model,
             "version": state.version,
-            "wake_at": state.wake_at,
+            "wake_at": microseconds(state.wake_at) if state.wake_at else None,
             "execution_active": state.execution.name if state.execution else None,
             "body": body,
+            "hash": hash_after,
         }
+        self.known.add((identity, entry.model))
+        self.heads[entry.model] = (state.version, hash_after)
 
     def write(self, connection: Connection) -> None:
-        new = [row for name, row in self.states.items() if name not in self.known_models]
-        changed = [row for name, row in self.states.items() if name in self.known_models]
         for statement, rows in (
-            (_INSERT_EVENT, self.events),
-            (_INSERT_DECISION, self.decisions),
-            (_INSERT_STATE, new),
-            (_UPDATE_STATE, changed),
-            (_INSERT_EFFECT, self.effects),
-            (_COMPLETE_EFFECT, self.completed),
+            (_INSERT_EVENTS, self.events),
+            (_INSERT_DECISIONS, self.decisions),
+            (_PUT_STATES, [*self.states.values()]),
+            (_INSERT_EFFECTS, self.effects),
+            (_COMPLETE_EFFECTS, self.completed),
         ):
             if rows:
-                connection.execute(statement, rows)
+                statement.execute(connection, rows)
         for change in self.executions:
             connection.execute(change)
 
 
-_EVENTS = select(schema.events.c.model, schema.events.c.identity).where(
-    schema.events.c.identity.in_(bindparam("identities", expanding=True))
-)
-_VERSIONS = select(schema.model_state.c.model, schema.model_state.c.version).where(
-    schema.model_state.c.model.in_(bindparam("models", expanding=True))
-)
-_INSERT_EVENT = insert(schema.events)
-_INSERT_DECISION = insert(schema.decisions)
-_INSERT_EFFECT = insert(schema.effects)
-_INSERT_STATE = insert(schema.model_state).values(model=bindparam("name"))
-_UPDATE_STATE = update(schema.model_state).where(schema.model_state.c.model == bindparam("name"))
-_COMPLETE_EFFECT = (
-    update(schema.effects)
-    .where(schema.effects.c.key == bindparam("completes"), schema.effects.c.status == "owed")
-    .values(leased_until=None)
-)
-
-
-def _event_row(entry: Entry) -> dict[str, Any]:
-    return {
-        "identity": entry.event.identity,
-        "model": entry.model,
-        "kind": type(entry.event).__name__,
-        "recorded_at": entry.now,
-        "body": dump(entry.event),
-    }
-
-
-def _decision_row(entry: Entry, state_hash_after: str) -> dict[str, Any]:
-    decision = entry.decision
-    return {
-        "id": decision.id,
-        "model": entry.model,
-        "version": decision.state.version,
-        "at": entry.now,
-        "event_kind": type(entry.event).__name__,
-        "event_identity": entry.event.identity,
-        "reason": str(decision.reason),
-        "detail": decision.detail,
-        "policy_hash": entry.policy_hash,
-        "state_hash_before": digest(dump(entry.state_before)),
-        "state_hash_after": state_hash_after,
-    }
-
-
-def _effect_rows(entry: Entry) -> list[dict[str, Any]]:
+def _effect_rows(entry: Entry, now: int) -> list[dict[str, Any]]:
     return [
         {
             "key": effect.key,
@@ -141,9 +193,10 @@ def _effect_rows(entry: Entry) -> list[dict[str, Any]]:
             "kind": type(effect).__name__,
             "decision": entry.decision.id,
             "status": "owed",
-            "tries": 0,
-            "due_at": entry.now,
-            "created_at": entry.now,
+            "tries": 1 if entry.leased_until else 0,
+            "due_at": now,
+            "leased_until": microseconds(entry.leased_until) if entry.leased_until else None,
+            "created_at": now,
             "body": dump(effect),
         }
         for effect in entry.decision.effects
@@ -192,6 +245,6 @@ def _ended(entry: Entry, old: Execution) -> UpdateBase:
             status=str(status),
             ended_at=entry.now,
             outcome=dump(outcome) if outcome else None,
-            cause=cause,
+            cause=storable(cause) if cause else cause,
         )
     )

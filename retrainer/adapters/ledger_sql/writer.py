@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
 
 from retrainer.adapters.ledger_sql.commit import commit
-from retrainer.ports import Entry
+from retrainer.adapters.ledger_sql.database import ContendedError
+from retrainer.ports import Entry, TransientError
 
-Task = Entry | Callable[[Connection], Any]
-"""An entry to be committed, or any other change."""
+Task = tuple[Entry, ...] | Callable[[Connection], Any]
+"""A chain of entries to be committed, or any other change."""
 
-BATCH_MOST = 200
-"""Tasks in one transaction: beyond this one's share of the fsync is lost in the noise, and a rollback gets dear."""
+GROUP_MOST = 1000
+"""Entries in one transaction, but for a longer chain: beyond this one's share of the fsync is lost in the noise, and a
+rollback gets dear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,11 @@ class Writer:
         self._queue.put(work)
         return await work.answer
 
-    def end(self) -> None:
-        """Returns when everything handed in before is written."""
+    def end(self, seconds: float | None = None) -> bool:
+        """Returns when everything handed in before is written; False when that took longer than `seconds`."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _work(self) -> None:
         last = False
@@ -68,7 +70,8 @@ class Writer:
     def _gathered(self) -> tuple[list[_Work], bool]:
         """What waits, and whether it was the last."""
         batch: list[_Work] = []
-        while len(batch) < BATCH_MOST:
+        size = 0
+        while size < GROUP_MOST:
             try:
                 work = self._queue.get(block=not batch)
             except queue.Empty:
@@ -76,6 +79,7 @@ class Writer:
             if work is None:
                 return batch, True
             batch.append(work)
+            size += len(work.task) if isinstance(work.task, tuple) else 1
         return batch, False
 
     def _written(self, batch: Sequence[_Work]) -> list[Any]:
@@ -85,18 +89,18 @@ class Writer:
         try:
             with self._engine.begin() as connection:
                 return _carried_out(connection, [work.task for work in batch])
-        except OperationalError as error:
-            return [self._translated(error) for _ in batch]
         except Exception as error:
-            if len(batch) > 1:
-                # One of them spoiled it and all were rolled back: each again in a transaction of its own.
-                return [result for work in batch for result in self._written([work])]
-            return [self._translated(error)]
+            said = self._translated(error)
+            is_away = isinstance(said, TransientError) and not isinstance(said, ContendedError)
+            if is_away or len(batch) == 1:
+                return [said for _ in batch]
+            # One of them spoiled it and all were rolled back: each again in a transaction of its own.
+            return [result for work in batch for result in self._written([work])]
 
 
 def _carried_out(connection: Connection, tasks: Sequence[Task]) -> list[Any]:
-    committed = iter(commit(connection, [task for task in tasks if isinstance(task, Entry)]))
-    return [next(committed) if isinstance(task, Entry) else task(connection) for task in tasks]
+    committed = iter(commit(connection, [task for task in tasks if isinstance(task, tuple)]))
+    return [next(committed) if isinstance(task, tuple) else task(connection) for task in tasks]
 
 
 def _tell(batch: Sequence[_Work], results: Sequence[Any]) -> None:

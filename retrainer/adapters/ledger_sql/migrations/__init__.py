@@ -1,0 +1,1 @@
+"""How older ledgers become today's: Alembic's revisions, run by `ledger_sql.migrate` alone."""
