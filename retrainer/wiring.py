@@ -44,6 +44,9 @@ SILENT_SECONDS = 300.0
 
 DRAIN_SECONDS = 60.0
 
+LEDGER_AWAY_SECONDS = 10.0
+"""The longest wait before a ledger that cannot be had at the start is tried again."""
+
 
 class SystemClock:
     """The machine's clock."""
@@ -61,6 +64,18 @@ async def serve(settings: Settings) -> int:
     async with AsyncExitStack() as stack:
         daemon = await _Daemon.build(settings, stack)
         return await daemon.run()
+
+
+async def _opened(url: str) -> SqlLedger:
+    """The ledger, as soon as there is one: a database that starts beside the daemon may be the slower of the two."""
+    failures = 0
+    while True:
+        try:
+            return await SqlLedger.open(url)
+        except TransientError as error:
+            failures += 1
+            logs.LogTelemetry().failed("ledger", error)
+            await asyncio.sleep(min(failures, LEDGER_AWAY_SECONDS))
 
 
 class _Daemon:
@@ -127,7 +142,7 @@ class _Daemon:
         if not files.current():
             said = "\n".join(files.errors().values()) or f"{settings.policies} holds no *.yaml file"
             raise ConfigError(f"there is no policy to work by:\n{said}")
-        ledger = await SqlLedger.open(settings.ledger)
+        ledger = await _opened(settings.ledger)
         stack.push_async_callback(ledger.close)
         analyst = WorkerAnalyst(
             deadline_seconds=settings.evidence_deadline_seconds, memory_bytes=settings.evidence_memory_mib << 20
