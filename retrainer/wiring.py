@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from aiobotocore.session import get_session
 from starlette.types import ASGIApp
 
 from retrainer import __version__
@@ -148,12 +149,14 @@ class _Daemon:
             deadline_seconds=settings.evidence_deadline_seconds, memory_bytes=settings.evidence_memory_mib << 20
         )
         stack.push_async_callback(analyst.close)
-        engine = await stack.enter_async_context(StepFunctions.open())
+        session = get_session()
+        engine = await stack.enter_async_context(StepFunctions.open(session=session))
         opened = SqsInbox.open(
             settings.queue_url,
             settings.dlq_url,
             wait_seconds=settings.poll_wait_seconds,
             pollers=settings.pollers,
+            session=session,
             fast=settings.sqs_client == "fast",
         )
         inbox = await stack.enter_async_context(opened)
@@ -260,7 +263,11 @@ class _Daemon:
         told = dict(self._files.errors())
         untold: dict[str, PolicyChanged] = {}
         while not await pause(stopping, RELOAD_SECONDS):
-            changed = await asyncio.to_thread(self._files.reload)
+            try:
+                changed = await asyncio.to_thread(self._files.reload)
+            except ConfigError as error:  # the folder cannot be read; what was read stays in force
+                self._telemetry.failed("policies", error)
+                continue
             if changed or told != self._files.errors():
                 told = dict(self._files.errors())
                 self._show_policies()

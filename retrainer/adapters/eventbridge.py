@@ -29,6 +29,8 @@ SIZE_MAX_BYTES: Final = 1_048_576
 """SQS and EventBridge take about 1 MiB (AWS, 2025); what is larger did not come through them."""
 KEY_MAX_BYTES: Final = 1024
 """S3's own limit on an object key, in UTF-8."""
+RECORDS_MAX: Final = 1000
+"""Of a raw notification. S3 sends one record a message (AWS, 2025); each can become a decision for every model."""
 SCHEDULE_GROUP: Final = "retrainer"
 """An EventBridge Scheduler schedule is ours when it is in this group and named <model>.<schedule>."""
 
@@ -48,8 +50,12 @@ KINDS: Final = frozenset(
 )
 """Every `kind` a Parsed can have: they become metric labels."""
 
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+"""Control characters, halves of surrogate pairs, line breaks, and what turns the text after it round."""
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:?[0-9]{2})")
+_STATUS = re.compile("[A-Za-z]{1,64}")
+_VERSION = re.compile("[^@]{1,1024}")
+"""A sequencer, version id or ETag. The identity is key@version: without an @ in it no two facts share one."""
 _MODEL = re.compile(r"[a-z][a-z0-9-]{0,23}")
 _EXECUTION = re.compile(r"(?P<model>[a-z][a-z0-9-]{0,23})-g[0-9]{1,9}-[0-9a-f]{8}")
 _JOB = re.compile(_EXECUTION.pattern + r"-[a-z0-9-]+")
@@ -94,6 +100,8 @@ class EnvelopeParser:
             if not isinstance(inner, str):
                 message.wrong("Message", "must be a text")
             return self._parse(_loaded(inner, self._size_max_bytes), wrapped=True)
+        if message.values.get("Type") == "SubscriptionConfirmation":
+            message.wrong("Type", "asks to confirm an SNS subscription; do that by hand if it is yours")
         return self._envelope(message)
 
     def _envelope(self, message: "_Fields") -> Parsed:
@@ -130,6 +138,8 @@ def _notifications(message: "_Fields", allow: Allowed) -> Parsed:
     records = message.values["Records"]
     if not isinstance(records, list):
         message.wrong("Records", "must be a list")
+    if len(records) > RECORDS_MAX:
+        message.wrong("Records", f"has {len(records)} entries, and at most {RECORDS_MAX} are taken")
     events = [e for i, r in enumerate(records) if (e := _record(_Fields(UNKNOWN, f"Records[{i}].", r), allow))]
     if not events:
         return _ignored(UNKNOWN, "no record tells of an object created in S3")
@@ -162,8 +172,8 @@ def _execution_status(envelope: "_Fields", allow: Allowed) -> Parsed:
 def _training_job(envelope: "_Fields", allow: Allowed) -> Parsed:
     detail = envelope.fields("detail")
     job = detail.text("TrainingJobName", most=63)
-    status = detail.text("TrainingJobStatus", most=64)
-    secondary = detail.text("SecondaryStatus", most=64)
+    status = detail.text("TrainingJobStatus", pattern=_STATUS)
+    secondary = detail.text("SecondaryStatus", pattern=_STATUS)
     named = _JOB.fullmatch(job)
     if not named:
         return _ignored("TrainingJobChanged", f"training job {_shown(job)} is not one of ours")
@@ -343,7 +353,7 @@ def _key(s3_object: _Fields, key: str) -> str:
 def _created(bucket: str, key: str, s3_object: _Fields, versions: tuple[str, ...]) -> ObjectCreated:
     """`versions` are the fields that tell one version of a key from another, the best first."""
     named = next((v for v in versions if s3_object.values.get(v) is not None), versions[0])
-    version = s3_object.text(named)
+    version = s3_object.text(named, pattern=_VERSION)
     return ObjectCreated(bucket=bucket, key=key, version=version, size_bytes=s3_object.size("size"))
 
 
@@ -374,4 +384,5 @@ def _ignored(kind: str, why: str) -> Parsed:
 
 def _shown(text: str) -> str:
     """A stranger's text, fit to be shown in a reason: ASCII, quoted, and short."""
-    return ascii(text if len(text) <= 80 else text[:77] + "...")
+    shown = ascii(text[:81])
+    return shown if len(text) <= 80 and len(shown) <= 120 else shown[:80] + "...'"

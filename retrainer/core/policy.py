@@ -191,13 +191,18 @@ class Candidate(_Declared):
     name: str = Field(pattern=r"^[a-z0-9-]{1,12}$")
     instance_type: str = Field(default="ml.g4dn.xlarge", pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")
     spot: bool = True
-    hyperparameters: dict[str, str] = {}
+    hyperparameters: dict[str, str] = Field(default={}, max_length=99)  # SageMaker takes 100; the generation is one
 
     @field_validator("hyperparameters", mode="before")
     @classmethod
     def _strings(cls, value: object) -> object:
         """SageMaker's hyperparameters are strings; YAML's numbers are written as one would type them."""
-        return {str(k): str(v) for k, v in value.items()} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        for name, given in value.items():
+            if given is None or isinstance(given, dict | list | tuple):
+                raise ValueError(f"{name!s:.60} is not one value; write a text or a number")
+        return {str(k): str(v) for k, v in value.items()}
 
 
 class Timeouts(_Declared):
@@ -205,6 +210,15 @@ class Timeouts(_Declared):
 
     training: Duration = timedelta(hours=1)
     wait: Duration = timedelta(hours=2)
+
+    @model_validator(mode="after")
+    def _taken(self) -> "Timeouts":
+        """What SageMaker's StoppingCondition takes: 1 s to 28 days, and a wait that includes the training."""
+        if not timedelta(seconds=1) <= self.training <= timedelta(days=28):
+            raise ValueError("training must be 1s to 28d, as SageMaker takes it")
+        if self.wait < self.training:
+            raise ValueError("wait includes the training, so it must be as long at least, as in training: 1h, wait: 2h")
+        return self
 
 
 class Action(_Declared):
@@ -225,6 +239,13 @@ class Action(_Declared):
     poll: Duration = Field(
         default=timedelta(seconds=15), description="How often the state machine looks at the endpoint"
     )
+
+    @field_validator("poll")
+    @classmethod
+    def _poll(cls, value: timedelta) -> timedelta:
+        if value < timedelta(seconds=1):
+            raise ValueError("0s would never look; write 1s or longer")
+        return value
 
     @model_validator(mode="after")
     def _names(self) -> "Action":

@@ -131,3 +131,35 @@ async def test_an_execution_asks_for_its_approval_and_tells_of_its_status(world:
     assert (model, event.execution) == ("recommender", "recommender-g3-0a1b2c3d")
     await states.send_task_success(taskToken=event.task_token, output="{}")
     assert (await world.parsed("ExecutionStatusChanged")).verdict is Verdict.WAKE
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("\t\n\r " * 1000, Verdict.MALFORMED),
+        ("<Message/>", Verdict.MALFORMED),
+        ("x" * 1_000_000, Verdict.MALFORMED),
+        ('{"Type": "Notification", "Message": "{\\"Event\\": \\"s3:TestEvent\\"}"}', Verdict.IGNORED),
+        ("\U0001f600 é \ufffd", Verdict.MALFORMED),
+    ],
+    ids=["blank", "xml", "large", "sns", "emoji"],
+)
+async def test_what_a_foreign_client_sends_comes_through_and_gets_its_verdict(
+    world: World, body: str, verdict: Verdict
+) -> None:
+    attributes = {
+        **{f"a{i}": {"DataType": "Number.int", "StringValue": "1"} for i in range(9)},
+        "raw": {"DataType": "Binary", "BinaryValue": b"\x00\xff"},
+    }
+    sqs = world.clients["sqs"]
+    sent = await sqs.send_message(QueueUrl=world.queue, MessageBody=body, MessageAttributes=attributes)
+    inbox = SqsInbox(sqs, world.queue, world.queue, wait_seconds=1)
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        for message in await inbox.receive():
+            await inbox.acknowledge([message])
+            if message.id == sent["MessageId"]:
+                assert message.body == body
+                assert PARSER.parse(message.body).verdict is verdict
+                return
+    raise AssertionError("it did not come")

@@ -6,8 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from retrainer.adapters.policy_files import SIZE_MAX_BYTES, Defaults, PolicyFiles, load, schema
 from retrainer.core.record import digest, dump
@@ -213,7 +211,7 @@ def test_a_bucket_that_nobody_names_is_asked_for(tmp_path: Path) -> None:
         ("x: \x00", "p.yaml:1:1: this is not YAML"),
         (b"model: \xff", "p.yaml: it is not UTF-8 text (byte 7); save it as UTF-8"),
         ("x" * (SIZE_MAX_BYTES + 1), "p.yaml: it is larger than 256 KiB; a policy is a page, not data"),
-        ("x: " + "9" * 5000, "p.yaml:1:1: a value cannot be read: Exceeds the limit"),
+        ("x: " + "9" * 5000, "p.yaml:1:4: a text of 5000 characters; at most 4096 are taken"),
         (
             with_("cooldown: 5s", "cooldown: 99999999999999999d"),
             "p.yaml:34:13: guards.cooldown: '99999999999999999d' is not a duration",
@@ -231,21 +229,6 @@ def test_a_file_that_is_no_policy_is_refused_with_its_place_and_in_no_time(
 def test_a_file_that_is_not_there_is_a_mistake_to_mend(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="it cannot be read: No such file"):
         load(tmp_path / "p.yaml", DEFAULTS)
-
-
-@settings(max_examples=50, deadline=None)
-@given(text=st.text(max_size=60), start=st.integers(0, len(GOOD)), length=st.integers(0, 40))
-def test_whatever_a_file_says_it_is_a_policy_or_a_mistake(
-    tmp_path_factory: pytest.TempPathFactory, text: str, start: int, length: int
-) -> None:
-    twisted = GOOD[:start] + text + GOOD[start + length :]
-    path = tmp_path_factory.getbasetemp() / "twisted.yaml"
-    path.write_bytes(twisted.encode(errors="surrogatepass"))
-    try:
-        dump(load(path, DEFAULTS))
-    except ConfigError as error:
-        for line in str(error).splitlines():
-            assert line.startswith(f"{path}:")
 
 
 # --- a directory of them ---

@@ -15,6 +15,7 @@ from tests.core.transcript import policy_with
         ("guards.cooldown = soon", "'soon' is not a duration; write a number and a unit, as in 90s"),
         ("guards.cooldown = 6", "6 is not a duration"),
         ("guards.cooldown = 99999999999h", "'99999999999h' is not a duration"),
+        ("guards.cooldown = 3651d", "'3651d' is longer than ten years; write at most 3650d"),
         ("guards.cooldwon = 6h", "Extra inputs are not permitted"),
         ('data.columns = {"x": {"kind": "categorical", "test": "ks", "threshold": 0.1}}', "test ks is for numerical"),
         (
@@ -34,6 +35,11 @@ from tests.core.transcript import policy_with
         ),
         ('action.candidates = [{"name": "a"}, {"name": "a"}]', "candidate names must differ"),
         ('action.candidates = [{"name": "a", "hyperparameters": 3}]', "valid dictionary"),
+        ('action.candidates = [{"name": "a", "hyperparameters": {"x": [1]}}]', "x is not one value; write a text or a"),
+        ('action.candidates = [{"name": "a", "hyperparameters": {"x": null}}]', "x is not one value"),
+        ("action.poll = 0s", "write 1s or longer"),
+        ('action.timeouts = {"training": "0s"}', "training must be 1s to 28d"),
+        ('action.timeouts = {"training": "3h"}', "wait includes the training"),
         ("model = Recommender", "should match pattern"),
     ],
 )
