@@ -42,9 +42,9 @@ def test_what_a_rule_cannot_deliver_goes_to_the_dead_letter_queue(name: str) -> 
     assert target["RetryPolicy"] == {"MaximumEventAgeInSeconds": 86400, "MaximumRetryAttempts": 185}
 
 
-def test_a_message_that_fails_five_times_goes_to_the_dead_letter_queue() -> None:
+def test_a_message_that_fails_ten_times_goes_to_the_dead_letter_queue() -> None:
     redrive = resources("AWS::SQS::Queue")["Queue"]["RedrivePolicy"]
-    assert redrive["maxReceiveCount"] == 5
+    assert redrive["maxReceiveCount"] == 10
     assert _att(redrive["deadLetterTargetArn"]) == "Dlq"
 
 
