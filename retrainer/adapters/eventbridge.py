@@ -279,7 +279,7 @@ class _Fields:
             self.wrong(name, "must be a text")
         if not 0 < len(value) <= most:
             self.wrong(name, f"must have 1 to {most} characters, and has {len(value)}")
-        if _UNPRINTABLE.search(value):
+        if not value.isprintable() and _UNPRINTABLE.search(value):
             self.wrong(name, "has a control character")
         if pattern and not pattern.fullmatch(value):
             self.wrong(name, f"must match {pattern.pattern}, and {_shown(value)} does not")
@@ -308,8 +308,10 @@ def _loaded(body: str, size_max_bytes: int) -> object:
     if size > size_max_bytes:
         why = f"the message has {size} bytes or more, and at most {size_max_bytes} are taken"
         raise _RefusedError(Verdict.MALFORMED, UNKNOWN, why)
+    if body.startswith("\ufeff"):
+        raise _RefusedError(Verdict.MALFORMED, UNKNOWN, "this is not JSON: 'Unexpected UTF-8 BOM'")
     try:
-        return json.loads(body, object_pairs_hook=_pairs, parse_constant=_constant)
+        return _DECODER.decode(body)
     except RecursionError:
         raise _RefusedError(Verdict.MALFORMED, UNKNOWN, "the JSON is nested too deeply") from None
     except ValueError as error:
@@ -326,6 +328,9 @@ def _pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
 
 
 def _check(fields: _Fields, name: str, allowed: frozenset[str]) -> str:

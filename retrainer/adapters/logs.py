@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TextIO
 
 import structlog
@@ -11,6 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from retrainer.core.events import Event, EvidenceMeasured
 from retrainer.core.evidence import Evidence
+from retrainer.core.reason import Reason
 from retrainer.ports import Committed, ConfigError, Entry, Owed, PermanentError, TransientError, Verdict
 from retrainer.telemetry import word_of
 
@@ -21,19 +23,28 @@ _SECRET_KEYS = re.compile(
 )
 _SECRET_TEXTS = (
     # task_token=..., "taskToken": "...", TaskToken='...', Invalid Token: '...', and the same of AWS's other secrets
-    re.compile(
-        r"(?P<keep>(?:task_?token|http_?token|aws_secret_access_key|aws_session_token|secret_?access_?key|"
-        r"x-amz-security-token|x-amz-signature|x-amz-credential|invalid token|password)"
-        r"\\?[\"']?\s*[:=]\s*\\?[\"']?)[^\s\"'\\,;&)}]+",
-        re.IGNORECASE,
+    (
+        ("token", "secret", "password", "x-amz-"),
+        re.compile(
+            r"(?P<keep>(?:task_?token|http_?token|aws_secret_access_key|aws_session_token|secret_?access_?key|"
+            r"x-amz-security-token|x-amz-signature|x-amz-credential|invalid token|password)"
+            r"\\?[\"']?\s*[:=]\s*\\?[\"']?)[^\s\"'\\,;&)}]+",
+            re.IGNORECASE,
+        ),
     ),
-    re.compile(r"(?P<keep>\bBearer\s+)[A-Za-z0-9._~+/=-]+", re.IGNORECASE),
-    re.compile(r"(?P<keep>://[^/\s:@]+:)[^/\s@]+(?=@)"),  # a database's password in its URL
-    re.compile(r"(?P<keep>\b)(?:AKIA|ASIA)[A-Z0-9]{16}\b"),  # an AWS access key id
-    re.compile(r"(?P<keep>\b)AAAA[A-Za-z0-9+/=]{100,}"),  # a task token of Step Functions, wherever it stands
+    (("bearer",), re.compile(r"(?P<keep>\bBearer\s+)[A-Za-z0-9._~+/=-]+", re.IGNORECASE)),
+    # a database's password in its URL
+    (("@",), re.compile(r"(?P<keep>://[^/\s:@]+:)[^/\s@]+(?=@)")),
+    # an AWS access key id
+    (("akia", "asia"), re.compile(r"(?P<keep>\b)(?:AKIA|ASIA)[A-Z0-9]{16}\b")),
+    # a task token of Step Functions, wherever it stands
+    (("aaaa",), re.compile(r"(?P<keep>\b)AAAA[A-Za-z0-9+/=]{100,}")),
 )
+"""Forms of secrets, each with what a text must hold, in small letters, to have one: to look for that is far cheaper."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """A name in an event may hold escape sequences; a terminal that shows the log must not obey them."""
+_PLAIN = frozenset({Reason.MEASURING, Reason.NOTED, Reason.NOT_WATCHED})
+_ROOT = logging.getLogger()
 _QUIET = ("botocore", "aiobotocore", "urllib3", "apscheduler", "asyncio", "httpx", "httpcore", "uvicorn")
 
 
@@ -95,7 +106,7 @@ def say(event: str, **keys: object) -> None:
 
 def masked(value: object, key: str = "", *, secrets: Sequence[str] = ()) -> object:
     """The value with every secret in it masked, and control characters spelt out; `key` is the name it goes by."""
-    if key and _SECRET_KEYS.search(key) and value is not None:
+    if key and value is not None and _is_secret(key):
         return MASK
     if isinstance(value, Mapping):
         return {k: masked(v, str(k), secrets=secrets) for k, v in value.items()}
@@ -106,9 +117,18 @@ def masked(value: object, key: str = "", *, secrets: Sequence[str] = ()) -> obje
     text = str(value)
     for secret in secrets:
         text = text.replace(secret, MASK)
-    for form in _SECRET_TEXTS:
-        text = form.sub(rf"\g<keep>{MASK}", text)
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    low = text.lower()
+    for hints, form in _SECRET_TEXTS:
+        for hint in hints:
+            if hint in low:
+                text = form.sub(rf"\g<keep>{MASK}", text)
+                break
+    return text if text.isprintable() else _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+@lru_cache(1024)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEYS.search(key) is not None
 
 
 def redact(secrets: Iterable[str] = ()) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
@@ -122,6 +142,11 @@ def redact(secrets: Iterable[str] = ()) -> Callable[[WrappedLogger, str, EventDi
     return process
 
 
+def _debugging() -> bool:
+    """Asked before a line for debugging is put together, which costs ten times more than to ask."""
+    return _ROOT.isEnabledFor(logging.DEBUG)
+
+
 class LogTelemetry:
     """`ports.Telemetry` as log lines. The keys of a line are the same wherever they mean the same."""
 
@@ -129,13 +154,20 @@ class LogTelemetry:
         self._log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("retrainer")
 
     def received(self, queue: str, kind: str, verdict: Verdict, why: str) -> None:
+        is_bad = verdict in (Verdict.MALFORMED, Verdict.FOREIGN)
+        if not is_bad and not _debugging():
+            return
         keys: dict[str, Any] = {"queue": queue.rsplit("/", 1)[-1], "kind": kind, "verdict": verdict.value}
         if why:
             keys["why"] = why
-        say = self._log.warning if verdict in (Verdict.MALFORMED, Verdict.FOREIGN) else self._log.debug
+        say = self._log.warning if is_bad else self._log.debug
         say("message_received", **keys)
 
     def decided(self, entry: Entry, committed: Committed, took_seconds: float) -> None:
+        """A decision that changes nothing but a window is a line for debugging: a storm is made of them."""
+        is_plain = entry.decision.reason in _PLAIN and not entry.decision.effects
+        if (is_plain or committed is not Committed.NEW) and not _debugging():
+            return
         if committed is not Committed.NEW:
             self._log.debug(
                 "decision_not_new",
@@ -164,10 +196,12 @@ class LogTelemetry:
         }
         if isinstance(entry.event, EvidenceMeasured):
             keys |= _measured(entry.event.evidence)
-        self._log.info("decision", **keys)
+        say = self._log.debug if is_plain else self._log.info
+        say("decision", **keys)
 
     def duplicate(self, model: str, event: Event) -> None:
-        self._log.debug("event_known", model=model, kind=word_of(event), identity=event.identity)
+        if _debugging():
+            self._log.debug("event_known", model=model, kind=word_of(event), identity=event.identity)
 
     def carried_out(self, owed: Owed, error: str | None, took_seconds: float) -> None:
         keys: dict[str, Any] = {

@@ -1,15 +1,16 @@
 """Step Functions: starts executions once each, answers approvals, and tells how executions ended."""
 
+import asyncio
 import io
 import json
 import math
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, ParamValidationError, ProfileNotFound
 
 from retrainer.core.effects import AnswerApproval, StartExecution
@@ -52,31 +53,41 @@ T = TypeVar("T")
 class StepFunctions:
     """Implements ports.Engine. Made by `open`."""
 
-    def __init__(self, states: "SFNClient", s3: "S3Client") -> None:
+    def __init__(self, states: "SFNClient", open_s3: Callable[[], Awaitable["S3Client"]]) -> None:
         self._states = states
-        self._s3 = s3
+        self._open_s3 = open_s3
+        self._s3: S3Client | None = None
+        self._opening = asyncio.Lock()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, *, region: str | None = None, connections: int = 10) -> AsyncIterator["StepFunctions"]:
-        """The engine, on botocore's default region, credentials and endpoint. Raises ConfigError."""
+    async def open(
+        cls, *, region: str | None = None, connections: int = 10, session: AioSession | None = None
+    ) -> AsyncIterator["StepFunctions"]:
+        """The engine, on botocore's default region, credentials and endpoint. Raises ConfigError.
+
+        Clients of one session share what botocore knows of AWS, which is 8 MB.
+        """
         config = AioConfig(
             connect_timeout=5,
             read_timeout=30,
             max_pool_connections=connections,
             retries={"mode": "standard", "total_max_attempts": 2},  # the loop has a patience of its own
         )
-        session = get_session()
+        session = session or get_session()
         async with AsyncExitStack() as stack:
             try:
                 made = session.create_client("stepfunctions", region_name=region, config=config)
                 states = await stack.enter_async_context(made)
-                s3 = await stack.enter_async_context(session.create_client("s3", region_name=region, config=config))
             except NoRegionError as error:
                 raise ConfigError("no AWS region is set; set AWS_DEFAULT_REGION, as in eu-central-1") from error
             except (ValueError, ProfileNotFound) as error:
                 raise ConfigError(f"no AWS client: {error}; look at AWS_ENDPOINT_URL and AWS_PROFILE") from error
-            yield cls(states, s3)
+
+            async def open_s3() -> "S3Client":
+                return await stack.enter_async_context(session.create_client("s3", region_name=region, config=config))
+
+            yield cls(states, open_s3)
 
     async def start(self, effect: StartExecution) -> tuple[str, bool]:
         """Store the manifest and start; the ARN, and whether an earlier start of the same was found (adopted).
@@ -86,12 +97,7 @@ class StepFunctions:
         """
         await _asked(
             f"storing s3://{effect.manifest_bucket}/{effect.manifest_key}",
-            self._s3.put_object(
-                Bucket=effect.manifest_bucket,
-                Key=effect.manifest_key,
-                Body=io.BytesIO(effect.manifest.encode()),  # aiohttp warns of large bodies given as bytes
-                ContentType="application/json",
-            ),
+            self._stored(effect),
         )
         try:
             answer = await self._states.start_execution(
@@ -102,6 +108,20 @@ class StepFunctions:
             return await _asked(f"describing {effect.key}", self._adopted(effect)), True
         except _FAILURES as error:
             raise _translated(f"starting {effect.key}", error) from error
+
+    async def _stored(self, effect: StartExecution) -> None:
+        async with self._opening:
+            # Only now: a daemon that starts nothing does without S3's 6 MB.
+            try:
+                self._s3 = self._s3 or await self._open_s3()
+            except ValueError as error:
+                raise TransientError(f"no S3 client: {error}; look at AWS_ENDPOINT_URL_S3") from error
+        await self._s3.put_object(
+            Bucket=effect.manifest_bucket,
+            Key=effect.manifest_key,
+            Body=io.BytesIO(effect.manifest.encode()),  # aiohttp warns of large bodies given as bytes
+            ContentType="application/json",
+        )
 
     async def answer(self, effect: AnswerApproval) -> None:
         """Answer the task token; it is in no message, and neither is the cause, which may hold it."""

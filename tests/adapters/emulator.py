@@ -84,6 +84,8 @@ class Answers:
         self.url = ""
         self.given: list[tuple[int, dict[str, object]] | None] = []
         self.asked: list[dict[str, object]] = []
+        self.heads: list[str] = []
+        """Request line and headers of each, as they came."""
 
     def then(self, status: int, /, **body: object) -> "Answers":
         self.given.append((status, body))
@@ -100,6 +102,7 @@ class Answers:
                 if b"100-continue" in head.lower():
                     writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 body = await reader.readexactly(length)
+                self.heads.append(head.decode())
                 self.asked.append(json.loads(body) if body.startswith(b"{") else {})
                 answer = self.given.pop(0) if len(self.given) > 1 else self.given[0]
                 if answer is None:

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,6 +76,26 @@ def test_a_decision_on_evidence_says_what_was_measured(out: io.StringIO) -> None
     )
     LogTelemetry().decided(entry, Committed.NEW, 0.01)
     assert lines(out)[0]["rows"] == 321
+
+
+def test_a_decision_that_only_grows_a_window_is_told_when_debugging(out: io.StringIO) -> None:
+    plain = replace(ENTRY, decision=replace(ENTRY.decision, reason=Reason.MEASURING))
+    effect = AnswerApproval(key="k", execution="e", approved=True, by="kim", task_token=TOKEN)
+    asking = replace(ENTRY, decision=replace(ENTRY.decision, reason=Reason.MEASURING, effects=(effect,)))
+    for level in (logging.DEBUG, logging.INFO):
+        logging.getLogger().setLevel(level)
+        LogTelemetry().decided(plain, Committed.NEW, 0.1)
+        LogTelemetry().decided(asking, Committed.NEW, 0.1)
+        LogTelemetry().decided(asking, Committed.DUPLICATE, 0.1)
+        LogTelemetry().duplicate("recommender", ENTRY.event)
+    told = [(line["event"], line["level"]) for line in lines(out)]
+    assert told == [
+        ("decision", "debug"),
+        ("decision", "info"),
+        ("decision_not_new", "debug"),
+        ("event_known", "debug"),
+        ("decision", "info"),
+    ]
 
 
 def test_what_is_refused_and_what_fails_warns(out: io.StringIO) -> None:

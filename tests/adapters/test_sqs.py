@@ -12,6 +12,7 @@ import pytest_asyncio
 from aiobotocore.session import get_session
 
 from retrainer.adapters.sqs import SqsInbox
+from retrainer.adapters.sqs.wire import Wire
 from retrainer.ports import ConfigError, Message, PermanentError, TransientError
 from tests.adapters.emulator import Answers, answering, free_port, running, use
 
@@ -63,12 +64,20 @@ async def client(endpoint: str) -> AsyncIterator["SQSClient"]:
             yield made
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def world(client: "SQSClient") -> World:
+@pytest_asyncio.fixture(params=["fast", "aiobotocore"], loop_scope="module")
+async def world(client: "SQSClient", request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """Both ways of asking SQS, on queues of their own; the fast one after its first calls, which are the SDK's."""
     name = uuid4().hex
     queue = (await client.create_queue(QueueName=f"events-{name}"))["QueueUrl"]
     dlq = (await client.create_queue(QueueName=f"refused-{name}"))["QueueUrl"]
-    return World(client, queue, dlq, SqsInbox(client, queue, dlq, wait_seconds=1))
+    fast = request.param == "fast"
+    async with SqsInbox.open(queue, dlq, wait_seconds=1, fast=fast) as inbox:
+        if fast:
+            await client.send_message(QueueUrl=queue, MessageBody="first")
+            await inbox.acknowledge(await inbox.receive())
+            assert isinstance(inbox._client, Wire)
+            assert inbox._client.fast == {"ReceiveMessage", "DeleteMessageBatch"}
+        yield World(client, queue, dlq, inbox)
 
 
 async def test_a_message_comes_as_it_was_sent_with_both_its_times(world: World) -> None:
@@ -132,6 +141,19 @@ async def test_a_message_that_leaves_no_room_for_the_reason_is_refused_all_the_s
     assert await world.left() == 0
 
 
+async def test_a_dead_letter_queue_may_be_one_that_keeps_the_order(world: World) -> None:
+    name = f"refused-{uuid4().hex}.fifo"
+    dlq = (await world.client.create_queue(QueueName=name, Attributes={"FifoQueue": "true"}))["QueueUrl"]
+    await world.send("bad")
+    async with SqsInbox.open(world.queue, dlq, wait_seconds=1) as inbox:
+        (message,) = await inbox.receive()
+        await inbox.refuse(message, "why")
+        await inbox.refuse(message, "why")
+    answer = await world.client.receive_message(QueueUrl=dlq, MaxNumberOfMessages=10)
+    assert [m["Body"] for m in answer["Messages"]] == ["bad"]
+    assert await world.left() == 0
+
+
 async def test_what_is_released_can_be_had_again_at_once(world: World) -> None:
     await world.send("a", "b")
     held = await world.inbox.receive()
@@ -164,13 +186,16 @@ HELD = tuple(
 )
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def failing() -> AsyncIterator[tuple[Answers, SqsInbox]]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=["fast", "aiobotocore"])
+async def failing(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Answers, SqsInbox]]:
     """A server that answers as it is told, and an inbox on it."""
     with pytest.MonkeyPatch.context() as patch:
         async with answering() as answers:
             use(patch, answers.url)
-            async with SqsInbox.open(QUEUE, QUEUE + "-dlq", wait_seconds=0) as inbox:
+            async with SqsInbox.open(QUEUE, QUEUE + "-dlq", wait_seconds=0, fast=request.param == "fast") as inbox:
+                answers.then(200, Successful=[], Failed=[])
+                await inbox.receive()
+                await inbox.acknowledge(HELD[:1])
                 yield answers, inbox
 
 
@@ -210,6 +235,20 @@ async def test_what_is_acknowledged_while_a_delete_is_under_way_goes_together(
     sqs.then(200, Successful=[], Failed=[])
     await asyncio.gather(*(inbox.acknowledge((message,)) for message in HELD))
     assert [len(asked["Entries"]) for asked in sqs.asked] == [1, 2]  # type: ignore[arg-type]
+
+
+async def test_a_delete_that_fails_is_told_to_all_whose_messages_went_with_it(
+    failing: tuple[Answers, SqsInbox],
+) -> None:
+    sqs, inbox = failing
+    sqs.given.clear()
+    sqs.asked.clear()
+    sqs.then(200, Successful=[], Failed=[])
+    for _ in range(2):
+        sqs.then(400, __type="com.amazonaws.sqs#ThrottlingException", message="said")
+    acknowledged = (inbox.acknowledge((message,)) for message in HELD)
+    told = await asyncio.gather(*acknowledged, return_exceptions=True)
+    assert [type(t) for t in told] == [type(None), TransientError, TransientError]
 
 
 ERRORS = (
@@ -258,8 +297,13 @@ async def test_without_a_region_or_with_a_broken_endpoint_the_mistake_is_named(m
 
 
 async def test_the_region_is_that_of_the_queue_when_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, f"http://127.0.0.1:{free_port()}")
-    monkeypatch.delenv("AWS_DEFAULT_REGION")
-    url = "https://sqs.us-gov-west-1.amazonaws.com/111122223333/events"
-    async with SqsInbox.open(url, url) as inbox:
-        assert inbox._client.meta.region_name == "us-gov-west-1"
+    async with answering() as sqs:
+        use(monkeypatch, sqs.url)
+        monkeypatch.delenv("AWS_DEFAULT_REGION")
+        sqs.then(200, Messages=[])
+        url = "https://sqs.us-gov-west-1.amazonaws.com/111122223333/events"
+        async with SqsInbox.open(url, url, wait_seconds=0) as inbox:
+            await inbox.receive()
+            await inbox.receive()
+        assert all("/us-gov-west-1/sqs/aws4_request" in head for head in sqs.heads)
+        assert len(sqs.heads) == 2

@@ -6,13 +6,14 @@ Where credentials, endpoint and retry settings come from is botocore's own busin
 import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -23,10 +24,10 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
+from retrainer.adapters.sqs.wire import Calls, Wire
 from retrainer.ports import ConfigError, Message, PermanentError, TransientError
 
 if TYPE_CHECKING:
-    from types_aiobotocore_sqs.client import SQSClient
     from types_aiobotocore_sqs.type_defs import BatchResultErrorEntryTypeDef, MessageTypeDef
 
 WAIT_SECONDS: Final = 20
@@ -35,6 +36,8 @@ BATCH: Final = 10
 """SQS takes and gives at most ten messages a call."""
 TRIES: Final = 3
 """How often the entries of a batch that SQS did not carry out are tried."""
+KEEP_SECONDS: Final = 60
+"""For how long what a poller holds is kept from the others at a time."""
 WHY_MAX: Final = 1000
 MESSAGE_MAX_BYTES: Final = 1_048_576
 """Body and attributes together (AWS, 2025)."""
@@ -79,13 +82,13 @@ class SqsInbox:
     Besides TransientError every method raises ConfigError when the queue does not exist or is denied to us.
     """
 
-    def __init__(self, client: "SQSClient", queue_url: str, dlq_url: str, wait_seconds: int) -> None:
+    def __init__(self, client: Calls, queue_url: str, dlq_url: str, wait_seconds: int) -> None:
         self._client = client
         self._queue_url = queue_url
         self._dlq_url = dlq_url
         self._wait_seconds = wait_seconds
         self._name = queue_url.rstrip("/").rpartition("/")[2]
-        self._to_delete: list[Message] = []
+        self._to_delete: list[tuple[Sequence[Message], asyncio.Future[None]]] = []
         self._deleting = asyncio.Lock()
 
     @classmethod
@@ -98,10 +101,13 @@ class SqsInbox:
         wait_seconds: int = WAIT_SECONDS,
         pollers: int = 4,
         region: str | None = None,
+        fast: bool = True,
+        session: AioSession | None = None,
     ) -> AsyncIterator["SqsInbox"]:
         """The inbox, with a connection for each poller and as many again for the rest. Raises ConfigError.
 
-        Without a region given, that of the queue's own URL is taken, else botocore's default.
+        Without a region given, that of the queue's own URL is taken, else botocore's default. Unless `fast`, every call
+        is the SDK's.
         """
         found = _REGION.match(queue_url)
         config = AioConfig(
@@ -110,17 +116,20 @@ class SqsInbox:
             max_pool_connections=2 * pollers + 2,
             retries={"mode": "standard", "total_max_attempts": 2},  # the loop has a patience of its own
         )
-        try:
-            context = get_session().create_client("sqs", region_name=region or (found and found[1]), config=config)
-            client = await context.__aenter__()
-        except NoRegionError as error:
-            raise ConfigError("no AWS region is set; set AWS_DEFAULT_REGION, as in eu-central-1") from error
-        except (ValueError, ProfileNotFound) as error:
-            raise ConfigError(f"no SQS client can be made: {error}; look at AWS_ENDPOINT_URL, AWS_PROFILE") from error
-        try:
+        session = session or get_session()
+        async with AsyncExitStack() as stack:
+            try:
+                made = session.create_client("sqs", region_name=region or (found and found[1]), config=config)
+                sdk = await stack.enter_async_context(made)
+            except NoRegionError as error:
+                raise ConfigError("no AWS region is set; set AWS_DEFAULT_REGION, as in eu-central-1") from error
+            except (ValueError, ProfileNotFound) as error:
+                said = f"no SQS client can be made: {error}; look at AWS_ENDPOINT_URL, AWS_PROFILE"
+                raise ConfigError(said) from error
+            client: Calls = sdk
+            if fast:
+                client = stack.enter_context(Wire.open(sdk, session, read_seconds=wait_seconds + 10.0))
             yield cls(client, queue_url, dlq_url, wait_seconds)
-        finally:
-            await context.__aexit__(None, None, None)
 
     async def receive(self) -> Sequence[Message]:
         """Up to ten messages, after at most one long poll. Cancelled in mid-poll, it may orphan what SQS gave it."""
@@ -138,11 +147,29 @@ class SqsInbox:
         return tuple(self._message(m, received_at) for m in answer.get("Messages", ()))
 
     async def acknowledge(self, messages: Sequence[Message]) -> None:
-        """Delete them. While one call deletes, what other pollers acknowledge is gathered, and goes with the next."""
-        self._to_delete.extend(messages)
+        """Delete them. While one call deletes, what other pollers acknowledge is gathered, and goes with the next.
+
+        Where it fails, it fails for all whose messages went together: each of them has to try again.
+        """
+        told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._to_delete.append((messages, told))
         async with self._deleting:
-            batch, self._to_delete = self._to_delete, []
-            await asyncio.gather(*(self._delete(ten) for ten in _tens(batch)))
+            together, self._to_delete = self._to_delete, []
+            await self._delete_all(together)
+        await told
+
+    async def _delete_all(self, together: Sequence[tuple[Sequence[Message], asyncio.Future[None]]]) -> None:
+        error: BaseException | None = TransientError("the call that was to delete them was given up")
+        try:
+            tens = _tens([m for messages, _ in together for m in messages])
+            failed = await asyncio.gather(*(self._delete(ten) for ten in tens), return_exceptions=True)
+            error = next((f for f in failed if f is not None), None)
+        finally:
+            for told in (told for _, told in together if not told.done()):  # done: whoever waited was cancelled
+                if error is None:
+                    told.set_result(None)
+                else:
+                    told.set_exception(error)
 
     async def refuse(self, message: Message, why: str) -> None:
         """Put a copy on the dead-letter queue (attributes reason, original_queue and message_id), then delete it."""
@@ -150,6 +177,11 @@ class SqsInbox:
         weight = len(message.body.encode()) + sum(len(k) + len(v.encode()) + len("String") for k, v in said.items())
         if weight > MESSAGE_MAX_BYTES:
             said = {}  # A body that fills a message leaves no room to say why; the ledger's quarantine has it.
+        ordered: dict[str, Any] = {}
+        if self._dlq_url.endswith(".fifo"):
+            # The same refusal twice is one.
+            once = sha256(message.id.encode()).hexdigest()
+            ordered = {"MessageGroupId": "refused", "MessageDeduplicationId": once}
         await _asked(
             self._dlq_url,
             "sqs:SendMessage",
@@ -157,13 +189,18 @@ class SqsInbox:
                 QueueUrl=self._dlq_url,
                 MessageBody=message.body,
                 MessageAttributes={k: {"DataType": "String", "StringValue": v} for k, v in said.items()},
+                **ordered,
             ),
         )
         await self.acknowledge((message,))
 
     async def release(self, messages: Sequence[Message]) -> None:
         """Make them visible again at once."""
-        await asyncio.gather(*(self._show(ten) for ten in _tens(messages)))
+        await asyncio.gather(*(self._visible_in(0, ten) for ten in _tens(messages)))
+
+    async def keep(self, messages: Sequence[Message]) -> None:
+        """Keep them invisible to others for another minute; SQS allows twelve hours in all."""
+        await asyncio.gather(*(self._visible_in(KEEP_SECONDS, ten) for ten in _tens(messages)))
 
     async def _delete(self, messages: Sequence[Message]) -> None:
         async def delete(those: Sequence[Message]) -> Sequence["BatchResultErrorEntryTypeDef"]:
@@ -179,21 +216,22 @@ class SqsInbox:
 
         await self._until_done("delete", messages, delete)
 
-    async def _show(self, messages: Sequence[Message]) -> None:
-        async def show(those: Sequence[Message]) -> Sequence["BatchResultErrorEntryTypeDef"]:
+    async def _visible_in(self, seconds: int, messages: Sequence[Message]) -> None:
+        async def change(those: Sequence[Message]) -> Sequence["BatchResultErrorEntryTypeDef"]:
             answer = await _asked(
                 self._queue_url,
                 "sqs:ChangeMessageVisibility",
                 self._client.change_message_visibility_batch(
                     QueueUrl=self._queue_url,
                     Entries=[
-                        {"Id": str(i), "ReceiptHandle": m.receipt, "VisibilityTimeout": 0} for i, m in enumerate(those)
+                        {"Id": str(i), "ReceiptHandle": m.receipt, "VisibilityTimeout": seconds}
+                        for i, m in enumerate(those)
                     ],
                 ),
             )
             return answer.get("Failed", ())
 
-        await self._until_done("release", messages, show)
+        await self._until_done("keep" if seconds else "release", messages, change)
 
     async def _until_done(
         self,

@@ -1,0 +1,78 @@
+"""The canonical text: the same for equal values, however they came to be, and pydantic's own reading of each field."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from retrainer.core import record
+from retrainer.core.effects import Effect
+from retrainer.core.events import AlarmChanged, Event, ExecutionEnded
+from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.state import ModelState
+from retrainer.core.window import Batch
+from tests.fakes.small_daemon import POLICY
+
+# SQLite and SQS know no lone surrogates; the parser lets none in.
+st.register_type_strategy(str, st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
+st.register_type_strategy(datetime, st.datetimes(timezones=st.just(UTC)))
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+CLASSES = (ModelState, *get_args(Event), *get_args(Effect))
+VALUES = st.one_of([st.from_type(cls) for cls in CLASSES])
+
+
+def as_pydantic(value: Any) -> str:
+    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+@given(VALUES)
+def test_each_field_is_written_as_pydantic_would_with_the_keys_sorted(value: Any) -> None:
+    assert record.dump(value) == as_pydantic(value)
+
+
+def test_a_policy_is_written_as_pydantic_would() -> None:
+    assert record.dump(POLICY) == as_pydantic(POLICY)
+
+
+@given(VALUES)
+def test_what_was_written_is_read_again_and_written_the_same(value: Any) -> None:
+    read = TypeAdapter(type(value)).validate_json(record.dump(value))
+    assert read == value
+    assert record.dump(read) == record.dump(value)
+
+
+def test_the_order_of_a_dictionary_says_nothing() -> None:
+    def ended(metrics: dict[str, float]) -> str:
+        outcome = Outcome(verdict=Verdict.PROMOTED, why="", metrics=metrics)
+        return record.dump(ExecutionEnded(execution="m-g1-0a1b2c3d", status=Status.SUCCEEDED, outcome=outcome))
+
+    assert ended({"a": 1.0, "b": 2.0}) == ended({"b": 2.0, "a": 1.0})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_cannot_be_written_down(value: float) -> None:
+    outcome = Outcome(verdict=Verdict.PROMOTED, why="", challenger=value)
+    with pytest.raises(ValueError, match="cannot be written down"):
+        record.dump(ExecutionEnded(execution="m-g1-0a1b2c3d", status=Status.SUCCEEDED, outcome=outcome))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        record.canonical({"value": value})
+
+
+def test_a_value_without_a_canonical_text_is_a_defect() -> None:
+    with pytest.raises(TypeError, match="set has no canonical text"):
+        record.dump(AlarmChanged(alarm={1}, state="OK", changed_at=datetime(2026, 1, 1, tzinfo=UTC)))  # type: ignore[arg-type]
+
+
+def test_texts_that_are_remembered_are_bounded_and_still_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "PARTS_MAX", 3)
+    monkeypatch.setattr(record, "_parts", {})
+    window = tuple(Batch(bucket="b", key=f"k{i}", version="1", size_bytes=i) for i in range(10))
+    state = ModelState(model="m", window=window)
+    for _ in range(2):
+        assert record.dump(state) == as_pydantic(state)
+    assert len(record._parts) <= 3
