@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export MALLOC_ARENA_MAX ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit image format clean constraints schema
+.PHONY: bench help demo test lint unit chaos simulate mutants image format clean constraints schema fuzz
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,13 +23,32 @@ test: lint unit ## Everything that CI runs: lint, then all tests
 
 unit: $(VENV)/.test
 	$(BIN)/pytest tests/core --cov=retrainer.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/pytest tests --ignore=tests/core -m "not gpu and not browser and not image"
+	$(BIN)/pytest tests --ignore=tests/core -m "not gpu and not browser and not image and not mutants"
+
+chaos: $(VENV)/.test ## The crash campaign: SECONDS (90) of kills and faults, BACKEND sqlite, postgres or both, SEED
+	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),90) --backend $(or $(BACKEND),both) $(if $(SEED),--seed $(SEED))
+
+simulate: $(VENV)/.test ## The loop in a hostile world on virtual time: SEEDS (3000) histories, or the one of SEED with its transcript
+	$(BIN)/pytest tests/simulation -n auto -k hostile $(if $(SEED),--seed $(SEED) -n 0,--seeds $(or $(SEEDS),3000))
+
+mutants: $(VENV)/.test ## Plant each bug of tests/simulation in turn; every one must be seen within 1,000 seeds
+	$(BIN)/pytest tests/simulation -m mutants
+
+bench: $(VENV)/.test ## Speed, latency, memory and start, beside other consumers; writes bench/README.md, five minutes
+	$(BIN)/npm ci --prefix bench/peers --no-audit --no-fund --silent
+	$(BIN)/python -m bench --storm $(or $(STORM),200000)
 
 image: $(VENV)/.test ## Build and run both container images without Docker: as root on Debian, six minutes
 	@for tool in buildah mmdebstrap podman runc; do command -v $$tool >/dev/null || missing=1; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends buildah mmdebstrap podman runc; fi
 	$(BIN)/pytest tests/image -m image -s
+
+MINUTES ?= 5
+fuzz: $(VENV)/.test ## Hostile input with new seeds, as in make fuzz MINUTES=30; ends at the first failure
+	@end=$$(($$(date +%s) + 60 * $(MINUTES))); while [ $$(date +%s) -lt $$end ]; do \
+	seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); echo "seed $$seed"; \
+	FUZZ=5 FUZZ_FROM=$$seed $(BIN)/pytest tests/hostile --hypothesis-seed=$$seed || exit 1; done
 
 lint: $(VENV)/.test ## Format, rules (security ones too), types, import contracts, templates, state machine
 	$(BIN)/ruff format --check .

@@ -17,12 +17,11 @@ from retrainer.follow import Observer
 from retrainer.intake import Intake
 from retrainer.loop import Loop
 from retrainer.outbox import Outbox
-from retrainer.ports import Analyst, Clock, Engine, Inbox, Ledger
+from retrainer.ports import Clock
 from retrainer.supervise import Stage, Supervisor
 from retrainer.timers import Timers
 from tests.fakes.analyst import KnowingAnalyst
 from tests.fakes.clock import LoopClock
-from tests.fakes.crash import CrashPoints
 from tests.fakes.engine import MemoryEngine
 from tests.fakes.inbox import MemoryInbox
 from tests.fakes.memory_ledger import MemoryLedger
@@ -107,23 +106,18 @@ class House:
     def __init__(
         self,
         world: World,
-        points: CrashPoints | None = None,
         *,
         clock: Clock | None = None,
         seed: int = 0,
         pollers: int = 1,
     ) -> None:
-        around = (points or CrashPoints()).around
-        ledger: Ledger = around(world.ledger)
-        engine: Engine = around(world.engine)
-        analyst: Analyst = around(world.analyst)
-        self.inbox: Inbox = around(world.inbox)
+        ledger, engine = world.ledger, world.engine
         clock = clock or LoopClock()
         told, random = world.telemetry, Random(seed)  # noqa: S311 - the same seed, the same run
         self.loop = Loop(policies=world.known, ledger=ledger, clock=clock, telemetry=told)
         self.intake = Intake(
             loop=self.loop,
-            inbox=self.inbox,
+            inbox=world.inbox,
             parser=WordParser(),
             policies=world.known,
             ledger=ledger,
@@ -138,7 +132,7 @@ class House:
             policies=world.known,
             ledger=ledger,
             engine=engine,
-            analyst=analyst,
+            analyst=world.analyst,
             clock=clock,
             telemetry=told,
             random=random,
