@@ -5,6 +5,7 @@ A message is acknowledged when what it tells is durable, refused when it makes n
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from random import Random
@@ -148,7 +149,7 @@ class Intake:
         kept_until = 0.0
         tries = 0
         while held:
-            fates = await asyncio.gather(*(self.handle(m) for m in held))
+            fates = await self.handle(held)
             by_fate = {fate: [m for m, f in zip(held, fates, strict=True) if f is fate] for fate in Fate}
             await self._acknowledge(by_fate[Fate.ACKNOWLEDGE])
             self._leave(by_fate[Fate.LEAVE])
@@ -192,30 +193,55 @@ class Intake:
             if self._done or self._left:
                 await asyncio.sleep(self._backoff(min(tries, 2)))
 
-    async def handle(self, message: Message) -> Fate:
-        """Parse, decide and commit; says whether the message may now be acknowledged. Raises nothing."""
-        try:
-            parsed = self.parser.parse(message.body)
-            return await self._handle(message, parsed)
-        except (TransientError, ConfigError) as error:  # a ledger that is away, or whose password was changed
-            self._telemetry.failed("handle", error)
-            return Fate.HOLD
-        except Exception as error:  # the queue's own dead-letter rule ends what fails for ever
-            self._telemetry.failed("handle", error)
-            return Fate.LEAVE
+    async def handle(self, messages: Sequence[Message]) -> Sequence[Fate]:
+        """Parse, decide and commit; says of each message whether it may now be acknowledged. Raises nothing.
 
-    async def _handle(self, message: Message, parsed: Parsed) -> Fate:
+        All are begun before the first is waited for, so that the ledger commits them together.
+        """
+        begun = [self._begin(m) for m in messages]
+        return [await self._end(m, *b) for m, b in zip(messages, begun, strict=True)]
+
+    def _begin(self, message: Message) -> tuple[Parsed, Sequence[Awaitable[object]]]:
+        """What the message means, and what has to be waited for."""
+        parsed = self.parser.parse(message.body)
         match parsed.verdict:
             case Verdict.MALFORMED | Verdict.FOREIGN:
-                return await self._refuse(message, parsed)
+                return parsed, [asyncio.ensure_future(self._refuse(message, parsed))]
             case Verdict.WAKE:
                 self._loop.executions_moved.set()
-                self._received(message, parsed, Verdict.WAKE)
+                return parsed, []
             case Verdict.IGNORED:
-                self._received(message, parsed, Verdict.IGNORED, parsed.why)
+                return parsed, []
             case Verdict.EVENT:
-                await self._take_all(message, parsed)
-        return Fate.ACKNOWLEDGE
+                return self._offered(parsed)
+
+    def _offered(self, parsed: Parsed) -> tuple[Parsed, Sequence[Awaitable[object]]]:
+        """Every event in the lane of every model it concerns."""
+        policies = self._policies()
+        if policies is not self._routes.policies:
+            self._routes = Routes(policies)
+        models = self._routes.models
+        offered = [self._loop.offer(m, event) for model, event in parsed.events for m in models(model, event)]
+        return (parsed, offered) if offered else (replace(parsed, verdict=Verdict.IGNORED, why="not watched"), ())
+
+    async def _end(self, message: Message, parsed: Parsed, begun: Sequence[Awaitable[object]]) -> Fate:
+        """Wait for all of it, also where the first fails."""
+        fate = Fate.ACKNOWLEDGE
+        error: Exception | None = None
+        for one in begun:
+            try:
+                answer = await one
+                fate = answer if isinstance(answer, Fate) else fate
+            except Exception as failure:
+                error = error or failure
+        if error is None:
+            if fate is not Fate.LEAVE:
+                self._telemetry.received(message.queue, parsed.kind, parsed.verdict, parsed.why)
+            return fate
+        self._telemetry.failed("handle", error)
+        # Held: a ledger that is away, or whose password was changed. What fails for ever is ended by the queue's own
+        # dead-letter rule.
+        return Fate.HOLD if isinstance(error, TransientError | ConfigError) else Fate.LEAVE
 
     async def _refuse(self, message: Message, parsed: Parsed) -> Fate:
         """Keep it and move it to the dead-letter queue; if that cannot be done now, it stays in its own queue."""
@@ -233,27 +259,7 @@ class Intake:
             # Not held: a stranger's message must not keep a poller from receiving.
             self._telemetry.failed("refuse", error)
             return Fate.LEAVE
-        self._received(message, parsed, parsed.verdict, parsed.why)
         return Fate.REFUSED
-
-    async def _take_all(self, message: Message, parsed: Parsed) -> None:
-        """Every event into the lane of every model it concerns; raises the first error when all have been tried."""
-        policies = self._policies()
-        if policies is not self._routes.policies:
-            self._routes = Routes(policies)
-        wanted = [(m, event) for model, event in parsed.events for m in self._routes.models(model, event)]
-        if not wanted:
-            self._received(message, parsed, Verdict.IGNORED, "not watched")
-            return
-        if len(wanted) == 1:
-            await self._loop.take(*wanted[0])
-        else:
-            takes = (self._loop.take(m, event) for m, event in wanted)
-            answers = await asyncio.gather(*takes, return_exceptions=True)
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
-        self._received(message, parsed, Verdict.EVENT)
 
     async def _told(self, call: Awaitable[None], what: str) -> bool:
         """Whether the queue did it."""
@@ -263,9 +269,6 @@ class Intake:
             self._telemetry.failed(what, error)
             return False
         return True
-
-    def _received(self, message: Message, parsed: Parsed, verdict: Verdict, why: str = "") -> None:
-        self._telemetry.received(message.queue, parsed.kind, verdict, why)
 
     def _backoff(self, tries: int) -> float:
         return backoff_seconds(tries, cap_seconds=BACKOFF_CAP_SECONDS, random=self._random)

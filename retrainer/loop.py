@@ -26,6 +26,10 @@ CONFLICTS_MAX = 20
 CHAIN_MAX = 100
 """Events of one model committed together; a conflict has all of them decided upon again."""
 
+DOUBTS = 20
+"""Chains after a duplicate for which the ledger is asked first. A chain that meets a duplicate unasked is decided upon
+again from there on; one that asks costs a query."""
+
 RECENT_MAX = 20_000
 """Events remembered as committed, so that a duplicate that comes soon costs the ledger nothing. About 6 MB."""
 
@@ -64,6 +68,8 @@ class _Lane:
     model: str
     waiting: deque[_Waiting] = field(default_factory=deque)
     state: ModelState | None = None
+    doubts: int = DOUBTS
+    """For so many chains more it is asked beforehand which events are known; duplicates come in swarms."""
     work: asyncio.Task[None] | None = None
 
 
@@ -94,15 +100,20 @@ class Loop:
         Raises TransientError: whether it was committed is then open, and taking it again is harmless. Raises
         PermanentError when the ledger forbids what was decided, which is a defect.
         """
+        return await self.offer(model, event, completes)
+
+    def offer(self, model: str, event: Event, completes: str | None = None) -> asyncio.Future[Decision | None]:
+        """`take` for a caller with many events, who waits for all of them: the answer to come."""
+        answer: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
         if completes is None and (model, event.identity) in self._recent:
             self._telemetry.duplicate(model, event)
-            return None
+            answer.set_result(None)
+            return answer
         lane = self._lanes.setdefault(model, _Lane(model))
-        waiting = _Waiting(event=event, completes=completes, answer=asyncio.get_running_loop().create_future())
-        lane.waiting.append(waiting)
+        lane.waiting.append(_Waiting(event=event, completes=completes, answer=answer))
         if lane.work is None:
             lane.work = asyncio.create_task(self._work(lane), name=f"lane {model}")
-        return await waiting.answer
+        return answer
 
     async def _work(self, lane: _Lane) -> None:
         """Empty the lane. It is not cancelled with whoever waits, who may be one of many."""
@@ -143,7 +154,7 @@ class Loop:
     async def _commit(self, lane: _Lane, chain: Sequence[_Waiting]) -> Sequence[_Waiting]:
         """Decide on the chain, each event on what the one before leaves; returns what has to be decided upon again."""
         started = asyncio.get_running_loop().time()
-        fresh, known, left = await self._sorted(lane.model, chain)
+        fresh, known, left = await self._sorted(lane, chain)
         for waiting in known:
             # Its decision is not taken, so nothing may be built on it.
             state = lane.state or await self._ledger.state(lane.model)
@@ -167,6 +178,8 @@ class Loop:
             waiting.decided(entry.decision if verdict is Committed.NEW else None)
             if verdict is Committed.NEW:
                 self._hand_over(entry)
+            else:
+                lane.doubts = DOUBTS
         if all(verdict is Committed.NEW for verdict in committed):
             lane.state = after
         return left
@@ -193,16 +206,19 @@ class Loop:
         return entries, state
 
     async def _sorted(
-        self, model: str, chain: Sequence[_Waiting]
+        self, lane: _Lane, chain: Sequence[_Waiting]
     ) -> tuple[list[_Waiting], list[_Waiting], list[_Waiting]]:
         """The chain as (to be decided upon, known but completing an effect, the same fact again).
 
         What is known and completes nothing is answered here. A lone event is not looked up: its commit will tell.
         """
+        model = lane.model
         identities = {w.event.identity for w in chain}
         known = {i for i in identities if (model, i) in self._recent}
-        if len(identities - known) > 1:
-            known |= set(await self._ledger.known(model, identities - known))
+        if lane.doubts and len(identities - known) > 1:
+            found = await self._ledger.known(model, identities - known)
+            lane.doubts = DOUBTS if found else lane.doubts - 1
+            known.update(found)
         fresh: dict[str, _Waiting] = {}
         completing, again = [], []
         for waiting in chain:

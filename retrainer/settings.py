@@ -89,7 +89,7 @@ class Settings(Queues):
     poll_wait_seconds: int = Field(default=20, ge=0, le=20, description="Length of a long poll", examples=["20"])
     sqs_client: Literal["fast", "aiobotocore"] = Field(
         default="fast",
-        description="Who carries receives and deletes: fast (our own HTTP, a tenth of the CPU) or aiobotocore (the SDK)",
+        description="Who carries receives and deletes: fast (our own HTTP) or aiobotocore (the SDK)",
         examples=["aiobotocore"],
     )
     observe_seconds: float = Field(

@@ -184,6 +184,7 @@ def main(arguments: Sequence[str]) -> None:
     """Answer until the input ends. The argument is the parent's process id, 0 for none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with_parent(int(arguments[0]) if arguments else 0)
+    os.nice(10)  # evidence can wait a moment, the loop beside it cannot
     answers = _own_stdout()
     worker = Worker(Datasets())
     for line in sys.stdin:

@@ -280,7 +280,7 @@ class Metrics:
 
 @cache
 def _at(counter: Counter, *labels: str) -> Counter:
-    """The counter's series with these labels; to look it up costs more than to count, and counters are never removed."""
+    """The series with these labels; to look it up costs more than to count, and counters are never removed."""
     return counter.labels(*labels)
 
 

@@ -242,7 +242,9 @@ READERS: dict[str, Reader] = {
     ),
     "pause": lambda plain, given, state, now: ModelPaused(request=f"r{now:%H%M}", by="ann", why=" ".join(plain)),
     "resume": lambda plain, given, state, now: ModelResumed(request=f"r{now:%H%M}", by="ann"),
-    "woken": lambda plain, given, state, now: Woken(wake_at=state.wake_at or now, asked_by=decision_id(state.model, state.version)),
+    "woken": lambda plain, given, state, now: Woken(
+        wake_at=state.wake_at or now, asked_by=decision_id(state.model, state.version)
+    ),
     "job": lambda plain, given, state, now: TrainingJobChanged(
         job=plain[0], status=plain[1], secondary_status=plain[2]
     ),

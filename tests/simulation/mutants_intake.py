@@ -15,13 +15,16 @@ from tests.simulation.planting import Patch, mutant
 @mutant
 def acknowledge_before_commit(patch: Patch) -> None:
     """A message is acknowledged while its events are still on their way to the ledger."""
-    take_all = Intake._take_all
+    offered = Intake._offered
 
-    async def early(self: Intake, message: Message, parsed: Parsed) -> None:
-        taking = asyncio.create_task(take_all(self, message, parsed))
-        taking.add_done_callback(lambda done: done.cancelled() or done.exception())
+    def early(self: Intake, parsed: Parsed) -> tuple[Parsed, Sequence[Awaitable[object]]]:
+        told, answers = offered(self, parsed)
+        for answer in answers:
+            assert isinstance(answer, asyncio.Future)
+            answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return told, ()
 
-    patch.setattr(Intake, "_take_all", early)
+    patch.setattr(Intake, "_offered", early)
 
 
 @mutant
@@ -29,9 +32,8 @@ def acknowledge_what_failed(patch: Patch) -> None:
     """What could not be committed is acknowledged with the rest of its batch."""
     handle = Intake.handle
 
-    async def all_the_same(self: Intake, message: Message) -> Fate:
-        fate = await handle(self, message)
-        return Fate.ACKNOWLEDGE if fate is Fate.HOLD else fate
+    async def all_the_same(self: Intake, messages: Sequence[Message]) -> Sequence[Fate]:
+        return [Fate.ACKNOWLEDGE if fate is Fate.HOLD else fate for fate in await handle(self, messages)]
 
     patch.setattr(Intake, "handle", all_the_same)
 

@@ -1,11 +1,12 @@
 """One transaction of entries: which of them hold, and the rows they come to."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, insert, text, update
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement
 
@@ -27,11 +28,11 @@ def commit(connection: Connection, chains: Sequence[Sequence[Entry]]) -> list[li
         return [[] for _ in chains]
     _lock(connection, models)
     identities = {entry.event.identity for chain in chains for entry in chain}
-    events = connection.execute(_EVENTS, {"identities": [*identities]})
-    heads = connection.execute(_HEADS, {"models": [*models]})
+    events = _among(connection, _EVENTS, identities)
+    heads = _among(connection, _HEADS, models)
     rows = _Rows(
-        known={(row.identity, row.model) for row in events},
-        heads={row.model: (row.version, row.hash) for row in heads},
+        known={(identity, model) for identity, model in events},
+        heads={model: (version, state_hash) for model, version, state_hash in heads},
     )
     verdicts = [rows.judge(chain) for chain in chains]
     rows.write(connection)
@@ -51,12 +52,25 @@ def _lock(connection: Connection, models: set[str]) -> None:
 
 
 _LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
-_EVENTS = select(schema.events.c.identity, schema.events.c.model).where(
-    schema.events.c.identity.in_(bindparam("identities", expanding=True))
-)
-_HEADS = select(schema.model_state.c.model, schema.model_state.c.version, schema.model_state.c.hash).where(
-    schema.model_state.c.model.in_(bindparam("models", expanding=True))
-)
+
+
+_EVENTS = {
+    "postgresql": "SELECT identity, model FROM events WHERE identity = ANY(%s)",
+    "sqlite": "SELECT identity, model FROM events WHERE identity IN (SELECT value FROM json_each(?))",
+}
+_HEADS = {
+    "postgresql": "SELECT model, version, hash FROM model_state WHERE model = ANY(%s)",
+    "sqlite": "SELECT model, version, hash FROM model_state WHERE model IN (SELECT value FROM json_each(?))",
+}
+
+
+def _among(connection: Connection, query: dict[str, str], values: Iterable[str]) -> Iterable[Any]:
+    """The rows; one text however many the values are, because to put each number into words anew costs a good part of
+    a commit.
+    """
+    dialect = connection.dialect.name
+    given = [*values] if dialect == "postgresql" else json.dumps([*values])
+    return connection.exec_driver_sql(query[dialect], (given,))
 
 
 class _Many:
