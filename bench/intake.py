@@ -42,7 +42,7 @@ def consumers() -> Sequence[Consumer]:
     node = shutil.which("node", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}") or "node"
     boto3, npm = [sys.executable, str(PEERS / "boto3_loop.py")], [node, str(PEERS / "sqs_consumer.mjs")]
     ours = [sys.executable, "-m", "bench.daemon"]
-    wide = {"pollers": "8"}
+    wide = {"sqs_client": "fast"}
     return (
         Consumer(name="retrainer, durable", messages=15_000, command=ours, settings=wide),
         Consumer(

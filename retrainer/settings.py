@@ -84,7 +84,7 @@ class Settings(Queues):
         examples=["123456789012,210987654321"],
     )
     pollers: int = Field(
-        default=16, ge=1, le=64, description="Long polls of the queue at a time, when much comes", examples=["16"]
+        default=32, ge=1, le=64, description="Long polls of the queue at a time, when much comes", examples=["32"]
     )
     poll_wait_seconds: int = Field(default=20, ge=0, le=20, description="Length of a long poll", examples=["20"])
     sqs_client: Literal["fast", "aiobotocore"] = Field(
