@@ -183,8 +183,8 @@ class _Daemon:
         start("lag", Stage.BACKGROUND, self._supervisor.watch_lag)
         start("http", Stage.BACKGROUND, partial(http.run, self._app(), listener))
         self._supervisor.ready = True
-        # What is there now stays, and what comes is mostly no garbage in cycles: to look it all through again and again is
-        # a fifth of the CPU of a storm.
+        # What is there now stays, and what comes is mostly no garbage in cycles: to look it all through again and
+        # again is a fifth of the CPU of a storm.
         gc.freeze()
         gc.set_threshold(GC_EVERY_OBJECTS, 20, 100)
         host, port = listener.getsockname()[:2]
