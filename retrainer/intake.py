@@ -11,7 +11,7 @@ from enum import StrEnum
 from random import Random
 
 from retrainer.loop import Loop, Policies
-from retrainer.pacing import backoff_seconds, pause
+from retrainer.pacing import any_set, backoff_seconds, pause
 from retrainer.ports import (
     Clock,
     ConfigError,
@@ -106,7 +106,9 @@ class Intake:
         while not stopping.is_set():
             if poller >= self._wanted:
                 self.last_poll_at.pop(poller, None)
-                await self._idle(stopping)
+                # Rests until more pollers are wanted, or none.
+                self._more_wanted.clear()
+                await any_set(self._more_wanted, stopping)
                 continue
             self.last_poll_at.setdefault(poller, self._clock.now())
             try:
@@ -130,16 +132,6 @@ class Intake:
             self._more_wanted.set()
         elif received == 0:
             self._wanted = max(1, self._wanted - 1)
-
-    async def _idle(self, stopping: asyncio.Event) -> None:
-        """Wait until more pollers are wanted, or none."""
-        self._more_wanted.clear()
-        waits = [asyncio.ensure_future(e.wait()) for e in (self._more_wanted, stopping)]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
 
     async def _handle_all(self, messages: Sequence[Message], stopping: asyncio.Event, poller: int) -> None:
         """Handle what one receive brought: together, so that the ledger can commit together, until nothing is held."""

@@ -18,7 +18,7 @@ from retrainer.core.effects import AnswerApproval, MeasureEvidence, PublishRepor
 from retrainer.core.events import EffectDone, EffectFailed, Event, EvidenceMeasured, ExecutionStarted
 from retrainer.core.policy import Policy
 from retrainer.loop import LEASE_SECONDS, Loop, Policies
-from retrainer.pacing import backoff_seconds
+from retrainer.pacing import any_set, backoff_seconds
 from retrainer.ports import (
     Analyst,
     Clock,
@@ -89,7 +89,7 @@ class Outbox:
                     failures += 1
                     self._telemetry.failed("outbox", error)
                     wait = self._backoff(failures)
-                if not await self._poked(stopping, wait):
+                if not await any_set(self._loop.effects_owed, stopping, seconds=wait):
                     self._look = True
             await self._finish()
         finally:
@@ -119,16 +119,6 @@ class Outbox:
             return False
         self._in_hand[owed.effect.key] = (owed, asyncio.create_task(self._carry_out(owed)))
         return True
-
-    async def _poked(self, stopping: asyncio.Event, seconds: float) -> bool:
-        """Wait for an effect or the order to stop; False when the interval ended before."""
-        waits = [asyncio.ensure_future(e.wait()) for e in (self._loop.effects_owed, stopping)]
-        try:
-            done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-        return bool(done)
 
     async def _finish(self) -> None:
         ours = [(o, t) for o, t in self._in_hand.values() if isinstance(o.effect, MeasureEvidence | PublishReport)]

@@ -1,4 +1,4 @@
-"""How long to wait before the next try, and a wait that can be cut short."""
+"""How long to wait before the next try, and waits that can be cut short."""
 
 import asyncio
 from random import Random
@@ -21,3 +21,14 @@ async def pause(cut_short: asyncio.Event, seconds: float) -> bool:
             return await cut_short.wait()
     except TimeoutError:
         return cut_short.is_set()
+
+
+async def any_set(*events: asyncio.Event, seconds: float | None = None) -> bool:
+    """Wait until one of the events is set; False when the time was over before."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        done, _ = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return bool(done)

@@ -232,29 +232,23 @@ async def _on_a_full_disk(tmp_path: Path, disk: Disk) -> None:
 # --- being told to end ---
 
 
-@pytest.mark.parametrize("throttled", [None, "states", "s3"])
-async def test_sigterm_in_mid_traffic_leaves_no_message_invisible(tmp_path: Path, throttled: str | None) -> None:
+# No reply is lost here: what a lost ReceiveMessage took with it, nobody can give back.
+THROTTLED = Faults(ambiguous=0, throttled=0.33, duplicated=0)
+
+
+@pytest.mark.parametrize(
+    ("service", "faults"), [(None, PEACE), ("states", PEACE), ("s3", PEACE), (None, THROTTLED)], ids=str
+)
+async def test_sigterm_in_mid_traffic_leaves_no_message_invisible(
+    tmp_path: Path, service: str | None, faults: Faults
+) -> None:
     async with installed(tmp_path, f"sqlite:///{tmp_path / 'ledger.db'}") as house:
         for _ in range(3):
-            house.line.throttled_service = throttled
+            house.line.throttled_service, house.line.faults = service, faults
             await house.feed(1, rate=80)
             assert await house.replica.stop() == 0
             assert await house.in_hand() == 0
-            house.line.throttled_service = None
-            await house.start()
-        await house.becomes(house.is_decided)
-        await house.nothing_is_wrong()
-
-
-async def test_sigterm_while_sqs_itself_throttles_leaves_no_message_invisible_either(tmp_path: Path) -> None:
-    async with installed(tmp_path, f"sqlite:///{tmp_path / 'ledger.db'}") as house:
-        for _ in range(3):
-            # No reply is lost here: what a lost ReceiveMessage took with it, nobody can give back.
-            house.line.faults = Faults(ambiguous=0, throttled=0.33, duplicated=0)
-            await house.feed(1, rate=80)
-            assert await house.replica.stop() == 0
-            assert await house.in_hand() == 0
-            house.line.faults = PEACE
+            house.line.throttled_service, house.line.faults = None, PEACE
             await house.start()
         await house.becomes(house.is_decided)
         await house.nothing_is_wrong()
