@@ -1,4 +1,4 @@
-"""Evaluate: read what the evaluation job measured, and choose the candidate that goes before the gate.
+"""Evaluate: read what the evaluation job measured, choose the candidate that goes before the gate, add up the cost.
 
 The candidate with the best gate metric is the challenger; metrics are reduced to their point estimates here, because
 a state's payload is small and the intervals stay in evaluation.json for whoever wants them.
@@ -6,11 +6,14 @@ a state's payload is small and the intervals stay in evaluation.json for whoever
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from steps import clients, names
 from steps.errors import EvaluationError
 from steps.objects import read_document
+
+if TYPE_CHECKING:
+    from mypy_boto3_sagemaker import SageMakerClient
 
 
 def evaluate(
@@ -38,6 +41,24 @@ def evaluate(
     }
 
 
+def cost(
+    sagemaker: "SageMakerClient", candidates: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]]
+) -> float | None:
+    """What the training jobs that ended well cost, in the policy's currency; None where a price is not declared.
+
+    Billable time is what SageMaker bills, the spot discount included (DescribeTrainingJob: BillableTimeInSeconds).
+    """
+    prices = {candidate["name"]: candidate.get("price_per_hour") for candidate in asked}
+    total = 0.0
+    for trained in (c for c in candidates if c["status"] == "trained"):
+        price = prices.get(trained["name"])
+        if price is None:
+            return None
+        job = sagemaker.describe_training_job(TrainingJobName=trained["job"])
+        total += price * job.get("BillableTimeInSeconds", 0) / 3600
+    return round(total, 6)
+
+
 def values(metrics: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
     """Point estimates by name; one that is not a finite number is left out, as JSON has no NaN."""
     points = {name: measured.get("value") for name, measured in metrics.items()}
@@ -50,9 +71,6 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     document = read_document(clients.s3(), uri)
     if document is None:
         raise EvaluationError(f"The evaluation job left no {uri}.")
-    return evaluate(
-        document.body,
-        event["candidates"],
-        event["metric"],
-        str(names.within(bucket, execution, "models")),
-    )
+    models_uri = str(names.within(bucket, execution, "models"))
+    found = evaluate(document.body, event["candidates"], event["metric"], models_uri)
+    return found | {"cost": cost(clients.sagemaker(), event["candidates"], event.get("asked", ()))}

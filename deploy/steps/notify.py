@@ -51,8 +51,17 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, str]:
     topic, execution = os.environ["TOPIC_ARN"], event["execution"]
     if "caught" in event:
         told = failure(event)
-        publish(clients.sns(), topic, f"{execution} failed: {told['error']}", {"execution": execution, **told})
+        if is_wanted(event, "failed"):
+            publish(clients.sns(), topic, f"{execution} failed: {told['error']}", {"execution": execution, **told})
         return told
     outcome = event["outcome"]
-    publish(clients.sns(), topic, f"{execution} {outcome['outcome']}", {"execution": execution, **outcome})
+    if is_wanted(event, outcome["outcome"]):
+        publish(clients.sns(), topic, f"{execution} {outcome['outcome']}", {"execution": execution, **outcome})
     return {}
+
+
+def is_wanted(event: Mapping[str, Any], end: str) -> bool:
+    """Whether the policy wants to hear of such an end; an execution that no policy speaks for is always told of."""
+    given = event.get("input")
+    notify = given.get("notify") if isinstance(given, dict) else None
+    return not isinstance(notify, dict) or end in notify.get("on", ())

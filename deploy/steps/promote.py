@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 7200
 """How long a change of the endpoint may take before the execution gives up on it."""
-BAKE_SECONDS = 300
-"""Between the canary and the rest, and before the old fleet goes: the shortest time in which a 1-minute alarm with
-3 of 3 points can fire."""
-CANARY_PERCENT = 10
+ROLLOUT = {"canary_percent": 10, "bake_seconds": 300, "alarms": []}
+"""Of an execution that began before policies said it; 300 s is the shortest time in which a 1-minute alarm with 3 of
+3 points can fire."""
 SETTLED = frozenset({"InService", "OutOfService"})
 DEAD = frozenset({"Failed", "UpdateRollbackFailed"})
 
@@ -38,8 +37,10 @@ def begin(event: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str,
         sagemaker, count = clients.sagemaker(), int(environment["SERVING_INSTANCE_COUNT"])
         _create_model(sagemaker, challenger, environment)
         _create_config(sagemaker, challenger, request["serving_instance_type"], count)
-        alarms = [name for name in environment["ROLLBACK_ALARMS"].split(",") if name]
-        turn_endpoint(sagemaker, model, challenger.endpoint_config, deployment(count, alarms))
+        rollout: Mapping[str, Any] = request.get("rollout", ROLLOUT)
+        alarms = rollout["alarms"] or [name for name in environment["ROLLBACK_ALARMS"].split(",") if name]
+        how = deployment(count, alarms, rollout["canary_percent"], rollout["bake_seconds"])
+        turn_endpoint(sagemaker, model, challenger.endpoint_config, how)
     return {
         "superseded": in_the_way is not None,
         "reason": in_the_way,
@@ -77,21 +78,22 @@ def turn_endpoint(sagemaker: "SageMakerClient", model: str, config: str, how: di
     sagemaker.update_endpoint(EndpointName=model, EndpointConfigName=config, **extra)  # type: ignore[arg-type]
 
 
-def deployment(instances: int, alarms: Sequence[str]) -> dict[str, Any]:
+def deployment(instances: int, alarms: Sequence[str], canary_percent: int, bake_seconds: int) -> dict[str, Any]:
     """Blue/green; a canary where there are two instances or more, as a canary may be at most half of them.
 
+    The bake time lies between the canary and the rest, and again before the old fleet goes.
     AutoRollbackConfiguration needs 1 to 10 alarms; without one SageMaker still rolls back what fails its health check.
     """
     canary = {
         "Type": "CANARY",
-        "WaitIntervalInSeconds": BAKE_SECONDS,
-        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": max(1, instances * CANARY_PERCENT // 100)},
+        "WaitIntervalInSeconds": bake_seconds,
+        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": max(1, instances * canary_percent // 100)},
     }
-    at_once = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": BAKE_SECONDS if alarms else 0}
+    at_once = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": bake_seconds if alarms else 0}
     how: dict[str, Any] = {
         "BlueGreenUpdatePolicy": {
             "TrafficRoutingConfiguration": canary if instances > 1 else at_once,
-            "TerminationWaitInSeconds": BAKE_SECONDS if alarms else 0,
+            "TerminationWaitInSeconds": bake_seconds if alarms else 0,
         }
     }
     if alarms:

@@ -72,6 +72,8 @@ def request(
         "timeouts": {"training_seconds": 60, "wait_seconds": 120},
         "gate": {"metric": "ndcg_at_10", "min_gain": 0.0, "baselines": ["popularity"]},
         "approval": "auto",
+        "rollout": {"canary_percent": 10, "bake_seconds": 300, "alarms": []},
+        "notify": {"on": ["promoted", "refused", "rejected", "superseded", "failed"]},
         "poll_seconds": 1,
     }
     return execution, given | changes

@@ -33,6 +33,8 @@ INPUT: Node = {
     "timeouts": {"training_seconds": 3600, "wait_seconds": 7200},
     "gate": {"metric": "ndcg_at_10", "min_gain": 0.0, "baselines": ["popularity"]},
     "approval": "auto",
+    "rollout": {"canary_percent": 10, "bake_seconds": 300, "alarms": []},
+    "notify": {"on": ["promoted", "refused", "rejected", "superseded", "failed"]},
     "poll_seconds": 15,
 }
 STATE = INPUT | {

@@ -130,14 +130,14 @@ def test_one_instance_is_replaced_at_once_and_several_by_a_canary_of_at_most_hal
 
 
 def test_alarms_roll_back_and_are_given_time_to_fire() -> None:
-    how = promote.deployment(1, ["errors"])
+    how = promote.deployment(1, ["errors"], 10, 600)
     assert how["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "errors"}]}
-    assert how["BlueGreenUpdatePolicy"]["TerminationWaitInSeconds"] == promote.BAKE_SECONDS
-    assert "AutoRollbackConfiguration" not in promote.deployment(1, [])
+    assert how["BlueGreenUpdatePolicy"]["TerminationWaitInSeconds"] == 600
+    assert "AutoRollbackConfiguration" not in promote.deployment(1, [], 10, 600)
 
 
 def _routing(count: int, alarms: list[str]) -> dict[str, Any]:
-    return dict(promote.deployment(count, alarms)["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"])
+    return dict(promote.deployment(count, alarms, 10, 300)["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"])
 
 
 def _begun(given: dict[str, Any]) -> str | None:

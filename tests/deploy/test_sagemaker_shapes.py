@@ -44,7 +44,7 @@ def requests() -> dict[str, tuple[str, dict[str, Any]]]:
         request = {
             "EndpointName": "recommender",
             "EndpointConfigName": EXECUTION,
-            "DeploymentConfig": promote.deployment(count, alarms),
+            "DeploymentConfig": promote.deployment(count, alarms, 10, 300),
         }
         found[f"promote {count} instances, {len(alarms)} alarms"] = ("UpdateEndpoint", request)
     return found

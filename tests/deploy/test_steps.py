@@ -105,6 +105,25 @@ def test_a_failure_of_all_candidates_tells_of_each() -> None:
     assert told == {"error": "TrainingError", "cause": "No candidate was trained. a: a broke.; b: b broke."}
 
 
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({"notify": {"on": ["failed"]}}, {"failed"}),
+        ({"notify": {"on": []}}, set()),
+        ({}, {"failed", "promoted"}),
+        ("not an object", {"failed", "promoted"}),
+    ],
+)
+def test_only_the_ends_that_the_policy_names_are_told(given: object, wanted: set[str]) -> None:
+    assert {end for end in ("failed", "promoted") if notify.is_wanted({"input": given}, end)} == wanted
+
+
+def test_a_cost_without_a_declared_price_is_not_made_up() -> None:
+    assert (
+        evaluate.cost(client("sagemaker"), TRAINED, [{"name": "a", "price_per_hour": 1.0}, {"name": "b"}][1:]) is None
+    )
+
+
 def test_the_topic_hears_of_it(aws: LocalAws, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sns, sqs = client("sns"), client("sqs")
     queue = sqs.create_queue(QueueName=bucket)["QueueUrl"]

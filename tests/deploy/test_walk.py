@@ -90,12 +90,20 @@ def test_the_better_of_two_candidates_is_promoted(stack: Stack, model: str) -> N
         "gain": None,
         "candidate": "c1",
         "metrics": {"ndcg_at_10": 0.2},
+        "cost": None,
     }
     sagemaker = client("sagemaker")
     assert sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"] == "Approved"
     endpoint = sagemaker.describe_endpoint(EndpointName=model)
     assert endpoint["EndpointConfigName"] == ended["name"] == stack.champion(model)["execution"]
     assert stack.champion(model)["model_package_arn"] == arn
+
+
+def test_what_the_training_jobs_cost_is_in_the_outcome(stack: Stack, model: str) -> None:
+    priced = [{"name": "c0", **SPOT, "price_per_hour": 3.6, "hyperparameters": hyper("0.2")}]
+    ended = stack.run(model, 1, candidates=priced)
+    job = client("sagemaker").describe_training_job(TrainingJobName=f"{ended['name']}-c0-0")
+    assert json.loads(ended["output"])["cost"] == pytest.approx(0.001 * job["BillableTimeInSeconds"])
 
 
 def test_a_worse_model_is_refused_and_a_better_one_replaces_the_champion(stack: Stack, model: str) -> None:
