@@ -140,7 +140,7 @@ data:
     x: {{ kind: numerical, test: wasserstein, threshold: 0.1 }}
     y: {{ kind: numerical, test: wasserstein, threshold: 0.1 }}
 triggers:
-  drift: {{ share: 1.0, rows_min: 1000000 }}
+  drift: {{ share: 1.0, rows_min: 1000000, false_alarms_per_year: null }}
 guards:
   cooldown: 1s
   rows_min: 1

@@ -21,7 +21,12 @@ MEANING: Mapping[str, str] = {
     Reason.RUNNING: "a trigger is kept, because an execution of this model is under way",
     Reason.COOLING_DOWN: "a trigger is kept, because an execution ended a short while ago",
     Reason.TOO_FEW_ROWS: "a trigger is kept, because there is too little new to learn from",
-    Reason.OVER_BUDGET: "a trigger is kept, because the budget of executions is used up",
+    Reason.OVER_BUDGET: "a trigger is kept, because the budget is used up",
+    Reason.QUIET_HOURS: "a trigger is kept, because these are quiet hours",
+    Reason.FROZEN: "a trigger is kept, because nothing may change in this time",
+    Reason.BACKING_OFF: "a trigger is kept, because the last retrainings were fruitless",
+    Reason.FLEET_BUSY: "a trigger is kept, because all models together are at their limit",
+    Reason.AFTER_OTHERS: "a trigger is kept, because another model's retraining comes first",
     Reason.NOTHING_MET: "nothing asks for a retraining",
     Reason.MEASURING: "evidence is being measured, and will be decided upon",
     Reason.NOT_WATCHED: "the policy does not watch this",
@@ -128,20 +133,34 @@ def text(told: Facts) -> str:
     lines = [
         f"{told['decision']}: {told['reason']} - {told['meaning']}",
         _line("at", told["at"]),
-        _line("came", f"{event['kind']}: {_came(event)}"),
+        _line("came", f"{event['kind']}: {came(event)}"),
         *(_line("", seen) for seen in _seen(event)),
         _line("identity", event["identity"]),
+        *_block("led to it", [_linked(link) for link in told.get("led_to_it", ())]),
+        *_block("rules", _rules(told)),
         _line("why", told["detail"] or told["meaning"]),
     ]
     if told["execution"]:
         lines.append(_line("execution", told["execution"]))
-    for label, effect in zip(("effects", *[""] * len(told["effects"])), told["effects"], strict=False):
-        lines.append(_line(label, f"{effect['kind']} {effect['key']}: {effect['status']}"))
+    lines += _block("effects", [f"{e['kind']} {e['key']}: {e['status']}" for e in told["effects"]])
+    lines += _block("then", [_linked(link) for link in told.get("followed", ())])
+    lines += _block("outcome", _ended(told.get("outcome")))
     if told["report"]:
         lines.append(_line("report", told["report"]))
     hashes = (told[name][:12] for name in ("policy_hash", "state_hash_before", "state_hash_after"))
     lines.append(_line("hashes", "policy {}, state {} -> {}".format(*hashes)))
     return "\n".join(lines)
+
+
+def came(event: Facts) -> str:
+    """What an event of `facts` says, in a phrase."""
+    if not event["fields"]:
+        return "its body was dropped when the ledger was compacted"
+    try:
+        return _CAME[event["kind"]].format(**event["fields"])
+    except (KeyError, IndexError):
+        # An event of another version of the daemon: told as it is stored.
+        return json.dumps(event["fields"], ensure_ascii=False)
 
 
 def printable(value: object) -> str:
@@ -169,14 +188,41 @@ def _line(label: str, value: object) -> str:
     return f"  {label:<10}{printable(value)}"
 
 
-def _came(event: Facts) -> str:
-    if not event["fields"]:
-        return "its body was dropped when the ledger was compacted"
-    try:
-        return _CAME[event["kind"]].format(**event["fields"])
-    except (KeyError, IndexError):
-        # An event of another version of the daemon: told as it is stored.
-        return json.dumps(event["fields"], ensure_ascii=False)
+def _block(label: str, said: Sequence[str]) -> list[str]:
+    return [_line(first, line) for first, line in zip((label, *[""] * len(said)), said, strict=False)]
+
+
+def _linked(link: Facts) -> str:
+    return f"{link['decision']} {link['at']} {link['event']}: {link['came']} -> {link['reason']}: {link['detail']}"
+
+
+def _rules(told: Facts) -> Sequence[str]:
+    """The tree of rules, every value against its threshold; as far as this is told of the decision at all."""
+    if "rules" not in told:
+        return []
+    if not told["rules"]:
+        return [f"cannot be told: {told['no_rules']}"]
+    guards = {"name": "guards", "met": all(g["met"] for g in told["rules"]["guards"]), "value": "", "threshold": ""}
+    guards["children"] = told["rules"]["guards"]
+    return [*_branch(told["rules"]["triggers"], ""), *_branch(guards, "")]
+
+
+def _branch(node: Facts, indent: str) -> list[str]:
+    met = {True: "yes", False: "no ", None: "-  "}[node["met"]]
+    against = f", against {node['threshold']}" if node["threshold"] else ""
+    said = f"{indent}{met} {node['name']}{': ' if node['value'] or against else ''}{node['value']}{against}"
+    return [said, *(line for child in node["children"] for line in _branch(child, indent + "  "))]
+
+
+def _ended(told: Facts | None) -> Sequence[str]:
+    if told is None:
+        return []
+    ended = f" at {told['ended_at']}, {told['became']}" if told["ended_at"] else ""
+    waits = ", waits for a person" if told.get("waits_for_a_person") and not told["ended_at"] else ""
+    said = [f"{told['execution']} {told['status']}{ended}{waits}"]
+    if told.get("cause"):
+        said.append(told["cause"])
+    return [*said, *(_outcome(told["outcome"]) if told.get("outcome") else ())]
 
 
 def _seen(event: Facts) -> Sequence[str]:
@@ -206,6 +252,8 @@ def _outcome(outcome: Facts) -> Sequence[str]:
     if outcome["metric"] and outcome["challenger"] is not None:
         champion = f", champion {outcome['champion']:.4f}" if outcome["champion"] is not None else ""
         seen.append(f"{outcome['metric']}: challenger {outcome['challenger']:.4f}{champion}")
+    if outcome.get("cost") is not None:
+        seen.append(f"cost {outcome['cost']:.2f}")
     return seen
 
 
@@ -219,5 +267,10 @@ def notes(told: Facts) -> list[str]:
         if (execution := known["execution"]) and execution["waits_for_approval_since"]
     ]
     said += [f"policy: {error}" for error in told["policy_errors"]]
+    said += [
+        f"{model} has no policy any more: nothing is decided on it until it has one again"
+        for model, known in told["models"].items()
+        if known["policy_hash"] is None
+    ]
     said.append(f"{told['ledger'].get('decisions', 0)} decisions, {told['ledger'].get('effects_owed', 0)} effects owed")
     return [printable(line) for line in said]

@@ -8,11 +8,12 @@ the outbox carries it out.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from retrainer.core.decide import Decision, decide
 from retrainer.core.events import Event
+from retrainer.core.fleet import ALONE, Fleet
 from retrainer.core.policy import Policy
 from retrainer.core.state import ModelState
 from retrainer.ports import Clock, Committed, Entry, Ledger, Owed, PermanentError, Telemetry, TransientError
@@ -158,7 +159,7 @@ class Loop:
         for waiting in known:
             # Its decision is not taken, so nothing may be built on it.
             state = lane.state or await self._ledger.state(lane.model)
-            (entry,), _ = self._decided([waiting], state)
+            (entry,), _ = self._decided([waiting], state, self._policy(lane.model), None)
             await self._ledger.commit([entry])
             waiting.decided(None)
         if not fresh:
@@ -166,7 +167,9 @@ class Loop:
         state = lane.state or await self._ledger.state(lane.model)
         # Forgotten until the commit has answered: after an error or a conflict the ledger is asked again.
         lane.state = None
-        entries, after = self._decided(fresh, state)
+        ruled = self._policy(lane.model)
+        fleet = await self._fleet(ruled[0]) if ruled[0].guards.fleet or ruled[0].guards.after else None
+        entries, after = self._decided(fresh, state, ruled, fleet)
         committed = await self._ledger.commit(entries)
         took_seconds = asyncio.get_running_loop().time() - started
         for waiting, entry, verdict in zip(fresh, entries, committed, strict=True):
@@ -184,20 +187,32 @@ class Loop:
             lane.state = after
         return left
 
-    def _decided(self, chain: Sequence[_Waiting], state: ModelState) -> tuple[list[Entry], ModelState]:
+    async def _fleet(self, policy: Policy) -> Fleet:
+        """What the other models are at. Who has no policy any more waits for nothing that would ever come."""
+        limits = policy.guards.fleet
+        period = limits.budget.period if limits and limits.budget else timedelta(0)
+        found = await self._ledger.fleet(policy.model, self._clock.now() - period)
+        known = self._policies()
+        return replace(found, waiting=tuple(model for model in found.waiting if model in known))
+
+    def _decided(
+        self, chain: Sequence[_Waiting], state: ModelState, ruled: tuple[Policy, str], fleet: Fleet | None
+    ) -> tuple[list[Entry], ModelState]:
         """The chain's entries, each on what the one before leaves, and what the last one leaves."""
-        policy, policy_hash = self._policy(state.model)
+        policy, policy_hash = ruled
         entries = []
         for waiting in chain:
             now = self._clock.now()
-            decision = decide(policy, state, waiting.event, now)
+            decision = decide(policy, state, waiting.event, now, fleet or ALONE)
             entry = Entry(
                 model=state.model,
                 event=waiting.event,
                 now=now,
                 decision=decision,
+                policy=policy,
                 policy_hash=policy_hash,
                 state_before=state,
+                fleet=fleet,
                 completes=waiting.completes,
                 leased_until=now + timedelta(seconds=LEASE_SECONDS),
             )

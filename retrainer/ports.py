@@ -1,6 +1,6 @@
 """The edges of the loop: what it needs of the outside world, as narrow as it needs it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -10,6 +10,7 @@ from retrainer.core.decide import Decision
 from retrainer.core.effects import AnswerApproval, Effect, MeasureEvidence, PublishReport, StartExecution
 from retrainer.core.events import Event, ExecutionEnded
 from retrainer.core.evidence import Evidence
+from retrainer.core.fleet import Fleet
 from retrainer.core.policy import Policy
 from retrainer.core.state import ModelState
 
@@ -113,16 +114,19 @@ class Parser(Protocol):
 class Entry:
     """One decision to be committed: the event that caused it, what was decided, and on which version of the state.
 
-    `completes` names the effect whose answer the event is; it is marked done in the same transaction. Until
-    `leased_until` the decision's effects are in the hands of the replica that commits it; None: anybody's at once.
+    `fleet` is what was known of the other models, None where the policy does not ask. `completes` names the effect
+    whose answer the event is; it is marked done in the same transaction. Until `leased_until` the decision's effects
+    are in the hands of the replica that commits it; None: anybody's at once.
     """
 
     model: str
     event: Event
     now: datetime
     decision: Decision
+    policy: Policy
     policy_hash: str
     state_before: ModelState
+    fleet: Fleet | None = None
     completes: str | None = None
     leased_until: datetime | None = None
 
@@ -169,6 +173,35 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """A decision with all that went into it and came of it, as the texts that were stored: it can be made again.
+
+    The texts hold task tokens, so none of them is ever shown. `event` is empty once the ledger was compacted, and so
+    is an effect's body. `policy` is None where the ledger does not have it, `recorded_by` (the version that decided)
+    where that was before policies were kept. `state_after` is there every so often.
+    """
+
+    id: str
+    model: str
+    version: int
+    at: datetime
+    event_kind: str
+    event_identity: str
+    event: str
+    reason: str
+    detail: str
+    policy_hash: str
+    policy: str | None
+    fleet: str | None
+    recorded_by: str | None
+    state_hash_before: str
+    state_hash_after: str
+    state_after: str | None
+    effects: tuple[tuple[str, str, str], ...]
+    """(key, kind, body) of each effect, in the order of the decision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quarantined:
     """A message that could not be parsed, or was not for us."""
 
@@ -195,9 +228,14 @@ class Ledger(Protocol):
 
         The entries are a chain, each decided on what the one before leaves: after the first that is not NEW, what
         follows on that model is built on a decision that was never taken, and CONFLICTs whatever its version.
-        DUPLICATE is judged before CONFLICT, and completes the effect all the same. Raises PermanentError when the
-        ledger forbids one of them, or it cannot be written down; then none is committed.
+        DUPLICATE is judged before CONFLICT, and completes the effect all the same. An execution planned under a limit
+        over all models CONFLICTs if one of another model became active that its `fleet` did not know of. Raises
+        PermanentError when the ledger forbids one of them, or it cannot be written down; then none is committed.
         """
+        ...
+
+    async def fleet(self, model: str, since: datetime) -> Fleet:
+        """What is known of all models but this one: what runs, who waits, and what was started after `since`."""
         ...
 
     async def owed(self, now: datetime, *, limit: int, lease_seconds: float) -> Sequence[Owed]:
@@ -229,7 +267,23 @@ class Ledger(Protocol):
         ...
 
     async def decision(self, name: str) -> Recorded | None:
-        """One decision, by its id, its event's identity, or the name of its execution."""
+        """One decision, by its id, its event's identity, or the key of one of its effects: an execution's name."""
+        ...
+
+    async def about(self, execution: str) -> Sequence[Recorded]:
+        """The decisions on what became of an execution, oldest first: started, a person asked, answered, ended."""
+        ...
+
+    async def models(self) -> Sequence[str]:
+        """Every model that a decision was ever made on, sorted."""
+        ...
+
+    async def kept_state(self, model: str, version: int) -> int:
+        """The newest version up to this one whose state was kept beside its decision; 0 where none was."""
+        ...
+
+    def history(self, model: str, first: int) -> AsyncIterator[Original]:
+        """The model's decisions from this version on, the oldest first; a page of them is in memory at a time."""
         ...
 
     async def counts(self) -> Mapping[str, int]:
@@ -243,7 +297,8 @@ class Ledger(Protocol):
     async def compact(self, before: datetime) -> int:
         """Drop the bodies of what was settled before then; returns how many rows it made smaller.
 
-        Identities, decisions with their reasons, and executions stay, so that nothing is ever taken for new again.
+        Identities, decisions with their reasons, and executions stay, so that nothing is ever taken for new again. So
+        do the events after the last state that was kept before then: from there on every decision can be made again.
         """
         ...
 

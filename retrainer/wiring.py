@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -307,9 +308,9 @@ _EXAMPLE = policy_files.Defaults(
 """What the daemon would fill in from its settings, where a policy is only checked."""
 
 
-def load_policy(path: Path) -> Policy:
-    """The policy of one file, on its own. Raises ConfigError."""
-    return policy_files.load(path, _EXAMPLE)
+def load_policy(path: Path, bucket: str | None = None) -> Policy:
+    """The policy of one file, on its own; `bucket` is where it does not say. Raises ConfigError."""
+    return policy_files.load(path, replace(_EXAMPLE, bucket=bucket) if bucket else _EXAMPLE)
 
 
 def check_policies(paths: Sequence[Path]) -> Mapping[Path, str | None]:

@@ -20,6 +20,7 @@ from retrainer.cli import main
 from retrainer.cli.ledger import shown
 from retrainer.core.decide import decide
 from retrainer.core.events import ModelPaused
+from retrainer.core.record import digest, dump
 from retrainer.core.state import ModelState
 from retrainer.ports import Entry
 from tests.fakes.small_daemon import POLICY, TASK_TOKEN, SmallDaemon
@@ -29,8 +30,10 @@ COMMANDS = (
     "local",
     "demo",
     "validate",
+    "test",
     "status",
     "explain",
+    "replay",
     "trigger",
     "pause",
     "resume",
@@ -227,7 +230,17 @@ async def written(url: str) -> None:
     now = SmallDaemon().now()
     decision = decide(POLICY, before, event, now)
     await ledger.commit(
-        [Entry(model="recommender", event=event, now=now, decision=decision, policy_hash="h", state_before=before)]
+        [
+            Entry(
+                model="recommender",
+                event=event,
+                now=now,
+                decision=decision,
+                policy=POLICY,
+                policy_hash=digest(dump(POLICY)),
+                state_before=before,
+            )
+        ]
     )
     await ledger.close()
 

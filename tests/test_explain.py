@@ -75,3 +75,20 @@ def test_an_event_of_another_version_is_told_as_it_is_stored() -> None:
     recorded = replace(RECORDED, event_kind="MoonRisen", event='{"task_token":"x","phase":"full"}')
     told = explain.text(explain.facts(recorded))
     assert 'moon_risen: {"phase": "full"}' in told
+
+
+def test_status_says_whose_policy_is_gone_and_which_file_is_broken() -> None:
+    known = {"policy_hash": None, "execution": None}
+    told = {
+        "live": True,
+        "ready": True,
+        "why": "",
+        "models": {"gone": known, "here": {**known, "policy_hash": "h"}},
+        "policy_errors": ["policies/x.yaml:1:1: modle: there is no such field; write model"],
+        "ledger": {"decisions": 3, "effects_owed": 1},
+    }
+    assert explain.notes(told) == [
+        "policy: policies/x.yaml:1:1: modle: there is no such field; write model",
+        "gone has no policy any more: nothing is decided on it until it has one again",
+        "3 decisions, 1 effects owed",
+    ]

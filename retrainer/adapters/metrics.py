@@ -79,6 +79,9 @@ class Metrics:
         self._decisions = Counter("retrainer_decisions", "Decisions", ("model", "reason"), registry=to)
         self._refused = Counter("retrainer_batches_refused", "Batches that cannot be used", ("model",), registry=to)
         self._ended = Counter("retrainer_executions", "Ended executions", ("model", "status"), registry=to)
+        self._cost = Counter(
+            "retrainer_execution_cost", "What ended executions cost, in their own currency", ("model",), registry=to
+        )
         self._commits = Counter("retrainer_commits", "What became of commits to the ledger", ("result",), registry=to)
         self._effects = Counter("retrainer_effects", "Tries to carry out an effect", ("kind", "result"), registry=to)
         self._retries = Counter(
@@ -104,6 +107,7 @@ class Metrics:
         self._champion_generation = gauge("champion_generation", "Generation of the model in production; 0 for none")
         self._paused = gauge("paused", "1 while an operator has paused the model")
         self._triggers_kept = gauge("triggers_kept", "Triggers met while a guard objects")
+        self._fruitless = gauge("retrainings_fruitless", "Retrainings in a row that the gate has refused")
         self._rows_untried = gauge("rows_untried", "Rows that no finished execution has been trained on")
 
     def _declare_health(self, to: CollectorRegistry) -> None:
@@ -152,6 +156,7 @@ class Metrics:
         for reason in Reason:
             self._decisions.labels(model, reason.value)
         self._refused.labels(model)
+        self._cost.labels(model)
         for status in set(Status) - {Status.PLANNED, Status.RUNNING}:
             self._ended.labels(model, status.value)
 
@@ -187,6 +192,7 @@ class Metrics:
         self._champion_generation.labels(model).set(state.champion.generation if state.champion else 0)
         self._paused.labels(model).set(state.pause is not None)
         self._triggers_kept.labels(model).set(len(state.kept))
+        self._fruitless.labels(model).set(state.fruitless)
         self._rows_untried.labels(model).set(untried_rows(state.window))
 
     def policy_files(self, valid: Mapping[str, bool]) -> None:
@@ -244,8 +250,9 @@ class Metrics:
         match entry.event:
             case EvidenceMeasured(evidence=evidence):
                 self._refused.labels(model).inc(len(evidence.refused))
-            case ExecutionEnded(status=status):
+            case ExecutionEnded(status=status, outcome=outcome):
                 self._ended.labels(model, status.value).inc()
+                self._cost.labels(model).inc((outcome and outcome.cost) or 0.0)
             case _:
                 pass
         self._decision_seconds.observe(took_seconds)
@@ -274,6 +281,7 @@ class Metrics:
             self._champion_generation,
             self._paused,
             self._triggers_kept,
+            self._fruitless,
             self._rows_untried,
         )
 

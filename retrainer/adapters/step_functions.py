@@ -260,6 +260,7 @@ def _outcome(output: str | None) -> Outcome:
         raise ValueError("it is not an object")  # noqa: TRY004
     if given.get("outcome") not in list(Verdict):
         raise ValueError(f"outcome must be one of {', '.join(Verdict)}")
+    rows = _amount(given, "rows")
     return Outcome(
         verdict=Verdict(given["outcome"]),
         why=_text(given, "reason") or "",
@@ -268,6 +269,8 @@ def _outcome(output: str | None) -> Outcome:
         challenger=_number(given, "challenger"),
         champion=_number(given, "champion"),
         metrics=_metrics(given.get("metrics")),
+        cost=_amount(given, "cost"),
+        rows=None if rows is None else int(rows),
     )
 
 
@@ -291,6 +294,13 @@ def _number(given: dict[str, Any], name: str) -> float | None:
     if not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number")
     return number
+
+
+def _amount(given: dict[str, Any], name: str) -> float | None:
+    value = _number(given, name)
+    if value is not None and value < 0:
+        raise ValueError(f"{name} must not be negative")
+    return value
 
 
 def _metrics(value: object) -> dict[str, float]:

@@ -9,6 +9,8 @@ from typing import Protocol
 Command = Callable[[argparse.Namespace], int]
 
 _AGE = re.compile(r"(?P<count>[0-9]{1,5})(?P<unit>[dw])")
+_SPAN = re.compile(r"(?P<count>[0-9]{1,6})(?P<unit>[smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Add(Protocol):
@@ -63,3 +65,10 @@ def age(text: str) -> timedelta:
     if not found:
         raise argparse.ArgumentTypeError(f"{text!r} is not an age; write days or weeks, as in 90d or 13w")
     return int(found["count"]) * timedelta(days=7 if found["unit"] == "w" else 1)
+
+
+def span(text: str) -> timedelta:
+    found = _SPAN.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no span of time; write a number and a unit, as in 90s, 6h or 3d")
+    return timedelta(seconds=int(found["count"]) * _SECONDS[found["unit"]])

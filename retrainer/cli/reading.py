@@ -28,7 +28,7 @@ def add_to(add: Add) -> None:
     explain = add(
         "explain",
         _explain,
-        "tell a decision: what came, what was decided and why, what became of it",
+        "tell a decision: what led to it, each rule's value against its threshold, what became of it",
         "retrainer explain recommender-17",
         "retrainer explain recommender-g3-1a2b3c4d",
         "retrainer explain 'object:my-bucket/data/recommender/2026-01.parquet@0055AED6DCD90281E5'",
@@ -97,11 +97,11 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 async def _from_ledger(name: str, away: UnreachableError) -> dict[str, Any]:
-    from retrainer import explain
+    from retrainer import causes
     from retrainer.cli.ledger import beside
 
     async with beside(away) as ledger:
         found = await ledger.decision(name)
-    if found is None:
-        raise FailedError(f"{away}\nin its ledger there is no decision, event identity or execution {name!r}")
-    return explain.facts(found)
+        if found is None:
+            raise FailedError(f"{away}\nin its ledger there is no decision, event identity or execution {name!r}")
+        return await causes.account(ledger, found)

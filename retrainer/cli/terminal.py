@@ -1,7 +1,7 @@
 """What a command shows to the person before it, and asks of them. Rich is imported only where somebody looks."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,15 +12,24 @@ def say(text: str) -> None:
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)  # noqa: T201
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: int = 1) -> None:
-    """Print a table of cells, which may hold what a stranger wrote; the first `whole` columns are never wrapped."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, whole: int = 1, right: Container[int] = ()
+) -> None:
+    """Print a table of cells, which may hold what a stranger wrote.
+
+    The first `whole` columns are never wrapped; those numbered in `right` hold figures.
+    """
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
     from retrainer.explain import printable
 
-    shown = Table(*(Column(name, no_wrap=n < whole) for n, name in enumerate(columns)))
+    made = (
+        Column(name, no_wrap=n < whole or n in right, justify="right" if n in right else "left")
+        for n, name in enumerate(columns)
+    )
+    shown = Table(*made)
     for row in rows:
         shown.add_row(*(Text(printable(cell)) for cell in row))
     Console(highlight=False, markup=False, soft_wrap=False).print(shown)

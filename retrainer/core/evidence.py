@@ -10,13 +10,18 @@ LOWER_IS_BETTER = frozenset({"mae", "rmse"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnDrift:
-    """One column's drift: `score` is on the scale of `test` (a distance, or a p-value for ks and chisquare)."""
+    """One column's drift: `score` is on the scale of `test` (a distance, or a p-value for ks and chisquare).
+
+    `p_value` is that of a two-sample test calibrated to the sizes of both windows: how certain it is that anything has
+    changed, where the score says how much. None where it was not measured.
+    """
 
     column: str
     test: str
     score: float
     threshold: float
     drifted: bool
+    p_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +34,23 @@ class Performance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BatchLoss:
+    """The champion's loss on one batch: 1 - accuracy, 1 - hit rate, absolute or squared error; `variance` is of one."""
+
+    key: str
+    version: str
+    labels: int
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """The answer to one MeasureEvidence. `drift` is empty while there is no reference window.
 
     `batches` are the batches read, with their rows; `refused` those that could not be used.
+    `losses` are those of the current window's batches with joined labels; `estimated` is what the metric would be by
+    the model's own confidence, without labels.
     """
 
     rows: int
@@ -42,6 +60,8 @@ class Evidence:
     drift: tuple[ColumnDrift, ...] = ()
     performance: Performance | None = None
     took_seconds: float = 0.0
+    losses: tuple[BatchLoss, ...] = ()
+    estimated: Performance | None = None
 
     @property
     def drift_share(self) -> float:

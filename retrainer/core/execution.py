@@ -13,13 +13,14 @@ class TriggerKind(StrEnum):
 
     DRIFT = "drift"
     PERFORMANCE = "performance"
+    REGRET = "regret"
     VOLUME = "volume"
     SCHEDULE = "schedule"
     ALARM = "alarm"
     MANUAL = "manual"
 
 
-LEVELS = frozenset({TriggerKind.DRIFT, TriggerKind.PERFORMANCE, TriggerKind.VOLUME})
+LEVELS = frozenset({TriggerKind.DRIFT, TriggerKind.PERFORMANCE, TriggerKind.REGRET, TriggerKind.VOLUME})
 """Triggers that are read off the current window and so can be measured again; the others are edges."""
 
 
@@ -55,7 +56,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """The output of a succeeded execution; `metrics` are the challenger's on the holdout."""
+    """The output of a succeeded execution; `metrics` are the challenger's on the holdout, which has so many `rows`.
+
+    `cost` is what the execution has cost, in the currency of the policy; None where nobody could say.
+    """
 
     verdict: Verdict
     why: str
@@ -64,6 +68,24 @@ class Outcome:
     challenger: float | None = None
     champion: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    cost: float | None = None
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cycle:
+    """How a retraining ended: challenger and champion by the gate's metric on the same holdout of so many `rows`.
+
+    `labels` were seen between the promotion of the champion it was to replace and its end.
+    """
+
+    generation: int
+    verdict: Verdict
+    at: datetime
+    labels: int
+    challenger: float | None
+    champion: float | None
+    rows: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

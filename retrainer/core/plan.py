@@ -52,7 +52,7 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
         "bucket": bucket,
         "manifest": {"uri": f"s3://{bucket}/{key}", "sha256": digest(manifest)},
         "data": {
-            "format": "parquet",
+            "format": policy.data.format,
             "required_columns": list(policy.data.required_columns),
             "timestamp": policy.data.timestamp,
             "holdout_share": policy.action.holdout_share,
@@ -68,6 +68,12 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
         "gate": policy.gate.model_dump(mode="json"),
         "approval": policy.approval,
         "poll_seconds": int(policy.action.poll.total_seconds()),
+        "rollout": {
+            "canary_percent": policy.rollout.canary_percent,
+            "bake_seconds": int(policy.rollout.bake.total_seconds()),
+            "alarms": list(policy.rollout.alarms),
+        },
+        "notify": list(policy.notify.on),
     }
     return StartExecution(
         key=planned.name,
@@ -79,26 +85,50 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
     )
 
 
-def report(policy: Policy, state: ModelState, decision: str) -> PublishReport:
-    """The effect that stores Evidently's report beside the decision it explains."""
+def report(policy: Policy, state: ModelState, decision: str, now: datetime) -> PublishReport | None:
+    """The effect that stores Evidently's report beside the decision it explains; None while a window is empty."""
+    compared = current(policy, state, now)
+    against = reference(policy, state, compared)
+    if not compared or not against:
+        return None
     return PublishReport(
         key=f"{decision}.report",
         bucket=policy.data.bucket,
         report_key=f"reports/{policy.model}/{decision}.html",
-        reference=reference(policy, state),
-        current=current(policy, state),
+        reference=against,
+        current=compared,
     )
 
 
-def reference(policy: Policy, state: ModelState) -> tuple[Batch, ...]:
-    """The reference window: the newest of what the champion learned from."""
-    return state.training[-policy.windows.reference_batches :]
+def reference(policy: Policy, state: ModelState, compared: tuple[Batch, ...]) -> tuple[Batch, ...]:
+    """The reference window that the current one is compared with: see the policy's `Reference`."""
+    wanted = policy.windows.reference
+    if wanted.of == "training":
+        return state.training[-wanted.batches :]
+    if wanted.of == "fixed":
+        return tuple(Batch(bucket=policy.data.bucket, key=key, version="", size_bytes=0) for key in wanted.keys)
+    inside = {(b.key, b.version) for b in compared}
+    before = tuple(b for b in (*state.training, *state.window) if (b.key, b.version) not in inside)
+    return before[-wanted.batches :]
 
 
-def current(policy: Policy, state: ModelState) -> tuple[Batch, ...]:
+def current(policy: Policy, state: ModelState, now: datetime) -> tuple[Batch, ...]:
     """The current window: the newest of what the champion has not seen, and whatever nobody has counted yet."""
-    newest = len(state.window) - policy.windows.current_batches
-    return tuple(b for i, b in enumerate(state.window) if i >= newest or b.rows is None)
+    wanted, window = policy.windows.current, state.window
+    if wanted.time is not None:
+        oldest = now - wanted.time
+        return tuple(b for b in window if b.rows is None or (b.arrived_at is not None and b.arrived_at > oldest))
+    newest = _newest(window, wanted.rows) if wanted.rows is not None else len(window) - (wanted.batches or 0)
+    return tuple(b for i, b in enumerate(window) if i >= newest or b.rows is None)
+
+
+def _newest(window: tuple[Batch, ...], rows: int) -> int:
+    """Where the newest batches begin that hold so many rows together, or all that there are."""
+    at, held = len(window), 0
+    while at > 0 and held < rows:
+        at -= 1
+        held += window[at].rows or 0
+    return at
 
 
 def planned(state: ModelState, new: Execution, oldest: datetime) -> ModelState:

@@ -11,9 +11,14 @@ class Reason(StrEnum):
     # A trigger is met and kept, because a guard objects.
     PAUSED = "paused"
     RUNNING = "running"
+    QUIET_HOURS = "quiet_hours"
+    FROZEN = "frozen"
     COOLING_DOWN = "cooling_down"
     TOO_FEW_ROWS = "too_few_rows"
     OVER_BUDGET = "over_budget"
+    BACKING_OFF = "backing_off"
+    FLEET_BUSY = "fleet_busy"
+    AFTER_OTHERS = "after_others"
     # Nothing asks for a retraining.
     NOTHING_MET = "nothing_met"
     MEASURING = "measuring"

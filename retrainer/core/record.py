@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from retrainer.core.effects import Effect
 from retrainer.core.events import Event
+from retrainer.core.fleet import Fleet
 from retrainer.core.policy import Policy
 from retrainer.core.state import ModelState
 
@@ -66,6 +67,17 @@ def load_state(text: str) -> ModelState:
     """The state that `dump` wrote. Raises pydantic's ValidationError."""
     state: ModelState = _adapter(ModelState).validate_json(text)
     return state
+
+
+def load_policy(text: str) -> Policy:
+    """The policy that `dump` wrote. Raises pydantic's ValidationError."""
+    return Policy.model_validate_json(text)
+
+
+def load_fleet(text: str) -> Fleet:
+    """The fleet that `dump` wrote. Raises pydantic's ValidationError."""
+    fleet: Fleet = _adapter(Fleet).validate_json(text)
+    return fleet
 
 
 def digest(text: str) -> str:
@@ -126,6 +138,8 @@ def _number(value: float) -> str:
 
 
 def _sequence(values: Sequence[object]) -> str:
+    if not values:
+        return "[]"
     # Mostly the batches of a window, all but one of them known: no call for each.
     texts = [known[1] if (known := _parts.get(id(v))) else _WRITERS[type(v)](v) for v in values]
     return "[" + ",".join(texts) + "]"

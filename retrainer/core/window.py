@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from operator import attrgetter
 
 
@@ -10,7 +11,8 @@ class Batch:
     """One S3 object of data, named by what S3 says of it.
 
     `rows` is None until the evidence worker has read the object. `tried` means that a finished execution was
-    trained on it and its model was not promoted.
+    trained on it and its model was not promoted. `arrived_at` is None for what arrived before that was recorded, and
+    for a fixed reference.
     """
 
     bucket: str
@@ -19,6 +21,7 @@ class Batch:
     size_bytes: int
     rows: int | None = None
     tried: bool = False
+    arrived_at: datetime | None = None
 
     @property
     def uri(self) -> str:
@@ -53,15 +56,16 @@ def without(window: Sequence[Batch], gone: Iterable[Batch | Refusal]) -> tuple[B
 
 
 def counted(window: Sequence[Batch], measured: Iterable[Batch]) -> tuple[Batch, ...]:
-    """The window with the row counts that were measured."""
+    """The window with the row counts that were measured; a batch whose count is known already stays the same object."""
     rows = {(m.bucket, m.key, m.version): m.rows for m in measured}
-    return tuple(replace(b, rows=rows.get((b.bucket, b.key, b.version), b.rows)) for b in window)
+    found = ((b, rows.get((b.bucket, b.key, b.version), b.rows)) for b in window)
+    return tuple(b if count == b.rows else replace(b, rows=count) for b, count in found)
 
 
 def tried(window: Sequence[Batch], used: Iterable[Batch]) -> tuple[Batch, ...]:
     """The window with the batches in `used` marked as tried."""
     names = {(u.bucket, u.key, u.version) for u in used}
-    return tuple(replace(b, tried=b.tried or (b.bucket, b.key, b.version) in names) for b in window)
+    return tuple(replace(b, tried=True) if not b.tried and (b.bucket, b.key, b.version) in names else b for b in window)
 
 
 def untried_rows(window: Iterable[Batch]) -> int:

@@ -249,7 +249,7 @@ async def test_a_second_execution_of_one_generation_is_forbidden_and_spoils_no_o
     assert counts == {**before, **{table: before[table] + 1 for table in _OF_ONE_ARRIVAL}}
 
 
-_OF_ONE_ARRIVAL = ("events", "model_state", "decisions", "effects", "effects_owed")
+_OF_ONE_ARRIVAL = ("events", "model_state", "policies", "decisions", "effects", "effects_owed")
 
 
 async def test_a_second_active_execution_of_a_model_is_forbidden(story: Story) -> None:

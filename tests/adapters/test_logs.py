@@ -19,6 +19,7 @@ from retrainer.core.evidence import Evidence
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
 from retrainer.ports import Committed, Entry, Owed, TransientError, Verdict
+from tests.fakes.story import policy_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TOKEN = "AAAAKgAAAAIAAAAA" + "x9/+" * 60
@@ -32,6 +33,7 @@ ENTRY = Entry(
         detail="not the execution awaited",
         effects=(),
     ),
+    policy=policy_of("recommender"),
     policy_hash="0" * 64,
     state_before=ModelState(model="recommender", version=16),
 )
@@ -71,6 +73,7 @@ def test_a_decision_on_evidence_says_what_was_measured(out: io.StringIO) -> None
         event=event,
         now=NOW,
         decision=ENTRY.decision,
+        policy=ENTRY.policy,
         policy_hash="h",
         state_before=ENTRY.state_before,
     )

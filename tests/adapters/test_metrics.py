@@ -16,6 +16,7 @@ from retrainer.core.state import ModelState
 from retrainer.core.window import Batch
 from retrainer.ports import Committed, Entry, Owed, Verdict
 from retrainer.telemetry import EVENTS, Health, Telemetries, word
+from tests.fakes.story import policy_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 QUEUE = "https://sqs.eu-central-1.amazonaws.com/123456789012/retrainer-events"
@@ -45,6 +46,7 @@ def entry(state: ModelState, event: ObjectCreated | EvidenceMeasured, reason: Re
         event=event,
         now=NOW,
         decision=Decision(state=state, reason=reason, detail="", effects=()),
+        policy=policy_of("recommender"),
         policy_hash="h",
         state_before=replace(state, version=state.version - 1),
     )

@@ -277,6 +277,8 @@ LIES = (
     (json.dumps({"outcome": "promoted", "champion": float("nan")}), "champion must be a finite number"),
     (json.dumps({"outcome": "promoted", "champion": 10**400}), "champion must be a finite number"),
     (json.dumps({"outcome": "promoted", "metrics": []}), "metrics must be an object of at most 64 numbers"),
+    (json.dumps({"outcome": "promoted", "rows": -1}), "rows must not be negative"),
+    (json.dumps({"outcome": "promoted", "cost": -0.5}), "cost must not be negative"),
     (json.dumps({"outcome": "promoted", "metrics": {"m": "x"}}), "m must be a number"),
     (
         json.dumps({"outcome": "promoted", "metrics": {str(i): i for i in range(65)}}),

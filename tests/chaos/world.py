@@ -223,9 +223,9 @@ def policy(model: str) -> dict[str, Any]:
     return {
         "model": model,
         "data": {"prefix": f"data/{model}/", "timestamp": "timestamp"},
-        "windows": {"training_batches": 20, "current_batches": 2},
+        "windows": {"training_batches": 20, "current": {"batches": 2}},
         "triggers": triggers,
-        "guards": {"cooldown": "1s", "rows_min": 1},
+        "guards": {"cooldown": "1s", "rows_min": 1, "backoff": None},
         "action": {"attempts": 5, "candidates": [{"name": "one", "instance_type": "ml.m5.large"}]},
         "gate": {"metric": "m"},
     }

@@ -5,7 +5,7 @@ from typing import get_args
 
 from retrainer.core.events import ApprovalRequested, Event, ObjectCreated
 from retrainer.core.state import ModelState
-from tests.core.transcript import READERS, read_event
+from tests.core.event_lines import READERS, read_event
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LINES = (

@@ -41,6 +41,60 @@ from tests.core.transcript import policy_with
         ('action.timeouts = {"training": "0s"}', "training must be 1s to 28d"),
         ('action.timeouts = {"training": "3h"}', "wait includes the training"),
         ("model = Recommender", "should match pattern"),
+        ('data.columns = {"x": {"kind": "numerical", "threshold": 0.1}}', "write test: too, as in test: wasserstein"),
+        ('data.columns = {"x": {"kind": "numerical"}}', "triggers.drift needs data.columns: name the columns to watch"),
+        (
+            'data.columns = {"x": {"kind": "numerical", "role": "target"}, '
+            '"y": {"kind": "numerical", "role": "target"}}',
+            "columns x, y all have the role target",
+        ),
+        ('windows.reference = {"of": "fixed"}', "of: fixed needs keys, as in"),
+        ('windows.reference = {"keys": ["data/a"]}', "keys are for of: fixed, and this is of: training"),
+        ('windows.reference = {"of": "fixed", "keys": ["models/a"]}', "models/a is not under data/"),
+        ('windows.current = {"rows": 5, "batches": 3}', "batches and rows are two measures of one window"),
+        ('windows.current = {"time": "0s"}', "0s is no time at all"),
+        ("triggers.drift.clear = 0.6", "clear 0.6 is above share 0.5; write a smaller clear"),
+        ('triggers.drift = {"clear": 0.6}', "clear is below share, which is not declared"),
+        ("triggers.performance.clear = 0.2", "clear 0.2 is above drop 0.1; write a smaller clear"),
+        ('triggers.performance = {"limit": 0.5, "clear": 0.2}', "clear is below drop, which is not declared"),
+        ("triggers.performance.estimated = true", "triggers.performance.estimated needs data.predictions.confidence"),
+        ("triggers.regret = {}", "triggers.regret needs a price: write price: there, or costs.error"),
+        ('triggers.when = "drifts"', "when names drifts, which is not declared; write one of drift, performance"),
+        ('triggers.when = "drift"', "performance is declared, and when does not name it"),
+        ('triggers.when = {"all": []}', "at least 1 item"),
+        ('triggers.when = {"some": ["drift"]}', "valid string"),
+        (
+            'triggers.when = {"of": "drift", "at_least": 3, "windows": 2}',
+            "at_least 3 of 2 windows can never be; write fewer",
+        ),
+        (
+            'triggers.when = {"of": {"of": "drift", "at_least": 1, "windows": 2}, "at_least": 1, "windows": 2}',
+            "of counts measurements and cannot count counts",
+        ),
+        (
+            'triggers.when = {"of": "alarm:a", "at_least": 1, "windows": 2}',
+            "alarm:a is no measurement and cannot be counted; write drift or performance or regret or volume",
+        ),
+        ("triggers.when = " + '{"any": [' * 7 + '"drift"' + "]}" * 7, "rules lie more than 6 deep"),
+        ('guards.quiet_hours = [{"from": "22", "to": "06:00"}]', "'22' is not a time of day; write hours and minutes"),
+        ('guards.quiet_hours = [{"from": "22:00", "to": "22:00"}]', "these hours leave no time of the week"),
+        (
+            'guards.quiet_hours = [{"from": "00:00", "to": "12:00"}, '
+            '{"from": "12:00", "to": "01:00", "time_zone": "Etc/GMT"}]',
+            "these hours leave no time of the week; write fewer, or pause the model",
+        ),
+        ('guards.freezes = [{"from": "soon", "to": "2026-01-02", "why": "x"}]', "'soon' is neither a day nor a moment"),
+        (
+            'guards.freezes = [{"from": "2026-01-01T00:00:00", "to": "2026-01-02", "why": "x"}]',
+            "2026-01-01T00:00:00 has no time zone; write 2026-01-01T00:00:00Z",
+        ),
+        ('guards.freezes = [{"from": "2026-01-03", "to": "2026-01-02", "why": "x"}]', "before it begins"),
+        ('guards.freezes = [{"from": "2026-01-03", "to": "9999-12-31", "why": "x"}]', "write a year from 1970 to 9000"),
+        ('guards.budget = {"period": "1d"}', "a budget needs executions, money or both"),
+        ('guards.budget = {"money": 5, "period": "1d"}', "guards.budget.money needs costs: what an execution costs"),
+        ("guards.fleet = {}", "fleet needs concurrency, budget or both"),
+        ('guards.backoff = {"first": "31d"}', "first is longer than most"),
+        ('guards.after = ["m"]', "guards.after names m itself, which would wait for ever"),
     ],
 )
 def test_a_mistake_is_named_with_its_remedy(setting: str, said: str) -> None:
@@ -48,9 +102,64 @@ def test_a_mistake_is_named_with_its_remedy(setting: str, said: str) -> None:
         policy_with(setting)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            (
+                'data.predictions.confidence = "c"',
+                'data.predictions.metric = "mae"',
+                "triggers.performance.estimated = true",
+            ),
+            "accuracy can be estimated, mae cannot",
+        ),
+        (
+            ("costs.execution = 7", 'guards.fleet.budget = {"money": 5, "period": "1d"}'),
+            "guards.fleet.budget.money 5 is less than one execution costs, 7; write more",
+        ),
+        (("costs.execution = 7", "triggers.regret = {}"), "triggers.regret needs a price"),
+    ],
+)
+def test_two_settings_that_do_not_fit_are_named_with_the_remedy(settings: tuple[str, ...], said: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(said)):
+        policy_with(*settings)
+
+
 def test_a_time_zone_must_be_one() -> None:
     named = policy_with('triggers.schedules = [{"name": "n", "cron": "0 2 * * *", "time_zone": "Europe/Berlin"}]')
     assert named.triggers.schedules[0].time_zone == "Europe/Berlin"
+
+
+def test_a_column_is_watched_if_it_names_a_test_and_has_that_tests_threshold_by_default() -> None:
+    data = policy_with(
+        'data.columns = {"x": {"kind": "numerical", "test": "psi"}, "y": {"kind": "categorical", "role": "target"}, '
+        '"id": {"kind": "categorical", "role": "ignored"}}'
+    ).data
+    assert list(data.watched) == ["x"]
+    assert data.watched["x"].threshold == 0.2
+    assert data.target == "y"
+    assert data.features == ("x",)
+    assert policy_with('data.columns.y.role = "ignored"').data.target is None
+
+
+def test_the_current_window_is_eight_batches_if_nothing_is_said() -> None:
+    assert policy_with("windows.current = {}").windows == policy_with().windows
+    assert policy_with().windows.current.batches == 8
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        'guards.quiet_hours = [{"from": "22:00", "to": "06:00", "days": ["sat", "sun"], "time_zone": "Europe/Berlin"}]',
+        'guards.freezes = [{"from": "2026-12-20", "to": "2026-12-24T12:00:00+01:00", "why": "x"}]',
+        'triggers.when = {"all": ["drift", {"of": "performance", "at_least": 1, "windows": 3}], "within": "90m"}',
+        'triggers.schedules = [{"name": "n", "cron": "0 2 * * *", "misfire_grace": "0s"}]',
+    ],
+)
+def test_what_was_read_is_written_as_it_may_be_read_again(setting: str) -> None:
+    policy = policy_with(setting)
+    assert type(policy).model_validate_json(policy.model_dump_json()) == policy
+    assert type(policy).model_validate(policy.model_dump()) == policy
 
 
 def test_durations_have_units() -> None:

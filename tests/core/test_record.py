@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -13,6 +13,7 @@ from retrainer.core import record
 from retrainer.core.effects import Effect
 from retrainer.core.events import AlarmChanged, Event, ExecutionEnded
 from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.fleet import Fleet, Start
 from retrainer.core.state import ModelState
 from retrainer.core.window import Batch
 from tests.fakes.small_daemon import POLICY
@@ -30,6 +31,7 @@ def as_pydantic(value: Any) -> str:
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+@settings(deadline=None)  # the first of each class builds its schema
 @given(VALUES)
 def test_each_field_is_written_as_pydantic_would_with_the_keys_sorted(value: Any) -> None:
     assert record.dump(value) == as_pydantic(value)
@@ -39,6 +41,7 @@ def test_a_policy_is_written_as_pydantic_would() -> None:
     assert record.dump(POLICY) == as_pydantic(POLICY)
 
 
+@settings(deadline=None)  # the first of each class builds its schema
 @given(VALUES)
 def test_what_was_written_is_read_again_and_written_the_same(value: Any) -> None:
     read = TypeAdapter(type(value)).validate_json(record.dump(value))
@@ -76,3 +79,16 @@ def test_texts_that_are_remembered_are_bounded_and_still_right(monkeypatch: pyte
     for _ in range(2):
         assert record.dump(state) == as_pydantic(state)
     assert len(record._parts) <= 3
+
+
+def test_a_policy_and_a_fleet_that_were_written_are_read_again() -> None:
+    fleet = Fleet(waiting=("b",), starts=(Start(model="a", at=datetime(2026, 1, 1, tzinfo=UTC), cost=None),))
+    assert record.load_policy(record.dump(POLICY)) == POLICY
+    assert record.load_fleet(record.dump(fleet)) == fleet
+
+
+def test_a_state_of_before_a_field_was_there_loads_with_its_default() -> None:
+    known = json.loads(record.dump(ModelState(model="m", generation=3)))
+    for field in ("losses", "cycles", "fruitless", "costs", "spent", "levels", "edges", "drift_checked_at"):
+        del known[field]
+    assert record.load_state(json.dumps(known)) == ModelState(model="m", generation=3)

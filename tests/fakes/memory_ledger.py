@@ -1,17 +1,21 @@
 """A ledger in memory: what `ports.Ledger` promises, but for surviving the process."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from retrainer import __version__
 from retrainer.core.events import EffectFailed, ExecutionEnded
-from retrainer.core.execution import Status
+from retrainer.core.execution import Execution, Status
+from retrainer.core.fleet import Fleet, Running, Start
 from retrainer.core.record import digest, dump, load_effect, load_state
 from retrainer.core.state import ModelState
-from retrainer.ports import Committed, Entry, Owed, PermanentError, Quarantined, Recorded
+from retrainer.ports import Committed, Entry, Original, Owed, PermanentError, Quarantined, Recorded
 
 _ACTIVE = (Status.PLANNED, Status.RUNNING)
+STATE_EVERY = 256
+_OF_EXECUTIONS = ("ExecutionStarted", "ApprovalRequested", "ApprovalAnswered", "ExecutionEnded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,8 @@ class _Execution:
     generation: int
     decision: str
     status: Status
+    planned_at: datetime
+    cost: float | None = None
 
 
 class MemoryLedger:
@@ -42,7 +48,8 @@ class MemoryLedger:
     def __init__(self) -> None:
         self._states: dict[str, str] = {}
         self._events: set[tuple[str, str]] = set()
-        self._decisions: list[Recorded] = []
+        self._decisions: list[Original] = []
+        self._policies: dict[str, str] = {}
         self._effects: dict[str, _Effect] = {}
         self._executions: dict[str, _Execution] = {}
         self._fires: dict[tuple[str, str], datetime] = {}
@@ -56,11 +63,13 @@ class MemoryLedger:
 
     async def commit(self, entries: Sequence[Entry]) -> Sequence[Committed]:
         before = (set(self._events), dict(self._states), [*self._decisions], dict(self._effects), self._executions)
+        policies = dict(self._policies)
         built_on: dict[str, int] = {}
         try:
             return [self._commit(entry, built_on) for entry in entries]
         except Exception as error:
             self._events, self._states, self._decisions, self._effects, self._executions = before
+            self._policies = policies
             raise PermanentError(str(error)) from error
 
     def _commit(self, entry: Entry, built_on: dict[str, int]) -> Committed:
@@ -72,14 +81,27 @@ class MemoryLedger:
         if not self._state(entry.model).version == wanted == reached:
             # A version the chain has not reached itself may be another replica's of the same number.
             return Committed.CONFLICT
+        if self._is_outrun(entry):
+            return Committed.CONFLICT
         built_on[entry.model] = entry.decision.state.version
-        self._decisions.append(_recorded(entry))
+        self._decisions.append(_original(entry))
+        self._policies.setdefault(entry.policy_hash, dump(entry.policy))
         self._states[entry.model] = dump(entry.decision.state)
         self._events.add((entry.model, entry.event.identity))
         self._add_effects(entry)
         self._executions = self._with_executions(entry)
         self._complete(entry)
         return Committed.NEW
+
+    async def fleet(self, model: str, since: datetime) -> Fleet:
+        others = [e for e in self._executions.values() if e.model != model]
+        active = sorted((e.model, e.planned_at) for e in others if e.status in _ACTIVE)
+        started = sorted((e.planned_at, e.model, e.cost) for e in others if e.planned_at > since)
+        return Fleet(
+            running=tuple(Running(model=name, since=at) for name, at in active),
+            waiting=tuple(name for name in sorted(self._states) if name != model and self._state(name).kept),
+            starts=tuple(Start(model=name, at=at, cost=cost) for at, name, cost in started),
+        )
 
     async def owed(self, now: datetime, *, limit: int, lease_seconds: float) -> Sequence[Owed]:
         due = [
@@ -122,8 +144,9 @@ class MemoryLedger:
     async def decision(self, name: str) -> Recorded | None:
         execution = self._executions.get(name)
         planned_by = execution.decision if execution else None
+        effect = self._effects.get(name)
         for wanted in (
-            [d for d in self._decisions if d.id == name],
+            [d for d in self._decisions if d.id == (effect.decision if effect else name)],
             [d for d in self._decisions if d.event_identity == name],
             [d for d in self._decisions if d.id == planned_by],
         ):
@@ -131,10 +154,37 @@ class MemoryLedger:
                 return self._told(wanted[-1])
         return None
 
+    async def about(self, execution: str) -> Sequence[Recorded]:
+        which = (d for d in self._decisions if d.event_kind in _OF_EXECUTIONS)
+        names = (f"execution:{execution}:", f"approval:{execution}:")
+        return [
+            self._told(d)
+            for d in which
+            if d.event_identity.startswith(names) or json.loads(d.event or "{}").get("execution") == execution
+        ]
+
+    async def models(self) -> Sequence[str]:
+        return sorted(self._states)
+
+    async def kept_state(self, model: str, version: int) -> int:
+        kept = (d.version for d in self._decisions if d.model == model and d.version <= version and d.state_after)
+        return max(kept, default=0)
+
+    async def history(self, model: str, first: int) -> AsyncIterator[Original]:
+        for known in [d for d in self._decisions if d.model == model and d.version >= first]:
+            is_newest = known.version == self._state(model).version
+            yield replace(
+                known,
+                policy=self._policies.get(known.policy_hash),
+                state_after=known.state_after or (self._states[model] if is_newest else None),
+                effects=tuple((k, e.kind, e.body) for k, e in self._effects.items() if e.decision == known.id),
+            )
+
     async def counts(self) -> Mapping[str, int]:
         return {
             "events": len(self._events),
             "model_state": len(self._states),
+            "policies": len(self._policies),
             "decisions": len(self._decisions),
             "effects": len(self._effects),
             "executions": len(self._executions),
@@ -149,12 +199,23 @@ class MemoryLedger:
         return sum(len(text.encode()) for text in texts)
 
     async def compact(self, before: datetime) -> int:
-        newest = {d.model: d.id for d in self._decisions}
-        told = [i for i, d in enumerate(self._decisions) if d.event and d.at < before and d.id != newest[d.model]]
-        settled = [k for k, e in self._effects.items() if e.body and e.status != "owed" and e.created_at < before]
+        newest = {d.model: d for d in self._decisions}
+        for number, d in enumerate(self._decisions):
+            if d is newest[d.model]:
+                self._decisions[number] = replace(d, state_after=self._states[d.model])
+        kept = {d.model: d.version for d in self._decisions if d.state_after and d.at < before}
+        old = {d.id for d in self._decisions if d.at < before and d.version <= kept.get(d.model, 0)}
+        told = [
+            i for i, d in enumerate(self._decisions) if d.event and d.id in old and d.version < newest[d.model].version
+        ]
+        done = [(k, e) for k, e in self._effects.items() if e.body and e.status != "owed" and e.created_at < before]
+        settled = [k for k, e in done if e.decision in old]
         refused = [k for k, m in self._quarantine.items() if m.body and m.received_at < before]
         for number in told:
             self._decisions[number] = replace(self._decisions[number], event="")
+        for number, d in enumerate(self._decisions):
+            if d.at < before and d.version < kept.get(d.model, 0):
+                self._decisions[number] = replace(d, state_after=None)
         self._effects |= {key: replace(self._effects[key], body="") for key in settled}
         self._quarantine |= {key: replace(self._quarantine[key], body="") for key in refused}
         return len(told) + len(settled) + len(refused)
@@ -184,12 +245,22 @@ class MemoryLedger:
                 leased_until=entry.leased_until,
             )
 
+    def _is_outrun(self, entry: Entry) -> bool:
+        """Whether it plans an execution in a fleet that has another one active by now."""
+        if entry.fleet is None or _planned(entry) is None:
+            return False
+        told = {(known.model, known.since) for known in entry.fleet.running}
+        others = [e for e in self._executions.values() if e.model != entry.model and e.status in _ACTIVE]
+        return any((e.model, e.planned_at) not in told for e in others)
+
     def _with_executions(self, entry: Entry) -> dict[str, _Execution]:
         executions = dict(self._executions)
         before, after = entry.state_before.execution, entry.decision.state.execution
         if before and before.name in executions and (after is None or after.name != before.name):
-            ended = entry.event.status if isinstance(entry.event, ExecutionEnded) else Status.FAILED
-            executions[before.name] = replace(executions[before.name], status=ended)
+            end = entry.event if isinstance(entry.event, ExecutionEnded) else None
+            cost = end.outcome.cost if end and end.outcome else None
+            status = end.status if end else Status.FAILED
+            executions[before.name] = replace(executions[before.name], status=status, cost=cost)
         if after and before and after.name == before.name:
             executions[after.name] = replace(executions[after.name], status=after.status)
         elif after:
@@ -198,31 +269,65 @@ class MemoryLedger:
             if taken or any(e.status in _ACTIVE for e in others):
                 raise PermanentError(f"the ledger forbids {after.name}: its generation is taken or one is active")
             executions[after.name] = _Execution(
-                model=entry.model, generation=after.generation, decision=after.decision, status=after.status
+                model=entry.model,
+                generation=after.generation,
+                decision=after.decision,
+                status=after.status,
+                planned_at=after.planned_at,
             )
         return executions
 
-    def _told(self, decision: Recorded) -> Recorded:
+    def _told(self, decision: Original) -> Recorded:
         effects = tuple((k, e.kind, e.status) for k, e in sorted(self._effects.items()) if e.decision == decision.id)
-        return replace(decision, effects=effects)
+        return Recorded(
+            id=decision.id,
+            model=decision.model,
+            at=decision.at,
+            event_kind=decision.event_kind,
+            event_identity=decision.event_identity,
+            event=_redacted(decision.event),
+            reason=decision.reason,
+            detail=decision.detail,
+            policy_hash=decision.policy_hash,
+            state_hash_before=decision.state_hash_before,
+            state_hash_after=decision.state_hash_after,
+            effects=effects,
+        )
 
 
-def _recorded(entry: Entry) -> Recorded:
-    event = json.loads(dump(entry.event))
-    if "task_token" in event:
-        event["task_token"] = "(left out)"
-    return Recorded(
+def _redacted(text: str) -> str:
+    event = json.loads(text or "{}")
+    if "task_token" not in event:
+        return text
+    event["task_token"] = "(left out)"
+    return json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _planned(entry: Entry) -> Execution | None:
+    before, after = entry.state_before.execution, entry.decision.state.execution
+    return after if after and (before is None or before.name != after.name) else None
+
+
+def _original(entry: Entry) -> Original:
+    """Its policy and its effects are looked up when it is told."""
+    state = dump(entry.decision.state)
+    return Original(
         id=entry.decision.id,
         model=entry.model,
+        version=entry.decision.state.version,
         at=entry.now,
         event_kind=type(entry.event).__name__,
         event_identity=entry.event.identity,
-        event=json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False),
+        event=dump(entry.event),
         reason=str(entry.decision.reason),
         detail=entry.decision.detail,
         policy_hash=entry.policy_hash,
+        policy=None,
+        fleet=None if entry.fleet is None else dump(entry.fleet),
+        recorded_by=__version__,
         state_hash_before=digest(dump(entry.state_before)),
-        state_hash_after=digest(dump(entry.decision.state)),
+        state_hash_after=digest(state),
+        state_after=None if entry.decision.state.version % STATE_EVERY else state,
         effects=(),
     )
 

@@ -20,6 +20,7 @@ from retrainer.core.events import (
 )
 from retrainer.core.evidence import Evidence
 from retrainer.core.policy import Action, Candidate, Data, GateRule, Policy
+from retrainer.core.record import digest, dump
 from retrainer.core.window import Batch
 from retrainer.ports import Committed, Entry, TransientError
 from retrainer.telemetry import Health
@@ -52,7 +53,7 @@ class SmallDaemon:
         return self.time
 
     def policies(self) -> Mapping[str, tuple[Policy, str]]:
-        return {"recommender": (POLICY, "0123456789abcdef" * 4)}
+        return {"recommender": (POLICY, digest(dump(POLICY)))}
 
     async def take(self, model: str, event: Event) -> Decision | None:
         if self.is_away:
@@ -65,6 +66,7 @@ class SmallDaemon:
             event=event,
             now=self.now(),
             decision=decision,
+            policy=policy,
             policy_hash=policy_hash,
             state_before=before,
         )

@@ -16,6 +16,7 @@ from retrainer.core.events import (
 )
 from retrainer.core.evidence import Evidence
 from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.fleet import ALONE, Fleet
 from retrainer.core.policy import Policy
 from retrainer.core.record import digest, dump
 from retrainer.core.state import ModelState
@@ -47,6 +48,7 @@ def decided(
     event: Event,
     now: datetime,
     *,
+    fleet: Fleet | None = None,
     completes: str | None = None,
     leased_until: datetime | None = None,
 ) -> Entry:
@@ -56,9 +58,11 @@ def decided(
         model=state.model,
         event=event,
         now=now,
-        decision=decide(policy, state, event, now),
+        decision=decide(policy, state, event, now, fleet or ALONE),
+        policy=policy,
         policy_hash=digest(dump(policy)),
         state_before=state,
+        fleet=fleet,
         completes=completes,
         leased_until=leased_until,
     )

@@ -1,5 +1,6 @@
 """Whatever happens to a model, in whatever order, under whatever policy: a decision, a reason, and a record of both."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -30,8 +31,9 @@ from retrainer.core.events import (
     TrainingJobChanged,
     Woken,
 )
-from retrainer.core.evidence import ColumnDrift, Evidence, Performance
+from retrainer.core.evidence import BatchLoss, ColumnDrift, Evidence, Performance
 from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.fleet import Fleet, Running, Start
 from retrainer.core.policy import Policy
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
@@ -46,13 +48,45 @@ _TEXTS = ("", "x", "ü" * 500, "{0}", "%s", "a;b: c", "null")
 _DURATIONS = ("0s", "1s", "1s", "6h", "3650d")
 
 
+_OFTEN = (
+    ('guards.quiet_hours = [{"from": "22:00", "to": "18:00", "time_zone": "Pacific/Apia"}]', 0.5),
+    ('guards.backoff = {"after": 1, "first": "3650d", "most": "3650d"}', 0.9),
+)
+_RARER = (
+    'windows.current = {"rows": 100}',
+    'windows.current = {"time": "3650d"}',
+    'windows.reference = {"of": "trailing"}',
+    'windows.reference = {"of": "fixed", "keys": ["data/m/0.parquet"]}',
+    "triggers.drift.false_alarms_per_year = 365",
+    "triggers.drift.clear = 5e-324",
+    'triggers.regret = {"price": 1e-300}',
+    'triggers.schedules = [{"name": "nightly", "cron": "0 2 * * *", "unless_fresh": "3650d"}]',
+    'triggers.alarms = ["x"]',
+    'guards.freezes = [{"from": "1970-01-01", "to": "9000-12-31", "why": "for ever"}]',
+    'guards.budget = {"money": 1e-300, "executions": 1, "period": "3650d"}',
+    'guards.fleet = {"concurrency": 1, "budget": {"money": 1e308, "period": "1s"}}',
+    'guards.after = ["other"]',
+)
+"""Each in every eighth policy."""
+
+
+def rules(rng: Random, names: tuple[str, ...]) -> str:
+    """A rule over all the triggers that a policy declares."""
+    levels, edges = [n for n in names if ":" not in n], [n for n in names if ":" in n]
+    counted = {"of": {"any": levels}, "at_least": 1, "windows": rng.choice([1, 100])}
+    within = rng.choice(["1s", "3650d"])
+    return json.dumps(
+        rng.choice([{"any": names}, {"all": names, "within": within}, {"all": [counted, *edges], "within": within}])
+    )
+
+
 def policies(rng: Random) -> Policy:
     """Any triggers, guards and windows that a policy file may declare."""
     lines = [
         f"guards.cooldown = {rng.choice(_DURATIONS)}",
         f"guards.rows_min = {rng.choice([1, 1, 1, 100, 2**63 - 1])}",
-        f"windows.current_batches = {rng.choice([1, 2, 8, 2**63 - 1])}",
-        f"windows.reference_batches = {rng.choice([1, 50, 2**63 - 1])}",
+        f"windows.current.batches = {rng.choice([1, 2, 8, 2**63 - 1])}",
+        f"windows.reference.batches = {rng.choice([1, 50, 2**63 - 1])}",
         f"windows.training_batches = {rng.choice([1, 3, 1000])}",
         f"action.attempts = {rng.randint(1, 5)}",
         f"triggers.drift.share = {rng.choice([5e-324, 0.5, 1.0])}",
@@ -65,7 +99,13 @@ def policies(rng: Random) -> Policy:
         lines.append(f'triggers.volume = {{"rows": {rng.choice([1, 10**6])}}}')
     if rng.random() < 0.5:
         lines.append('data.predictions.metric = "rmse"')
-    return policy_with(*lines)
+    lines += [line for line, often in _OFTEN if rng.random() < often]
+    lines += [line for line in _RARER if rng.random() < 0.12]
+    lines.append("costs.error = 1e-300")
+    policy = policy_with(*lines)
+    if rng.random() < 0.25:
+        return policy_with(*lines, f"triggers.when = {rules(rng, policy.triggers.names)}")
+    return policy
 
 
 def answers(rng: Random, asked: MeasureEvidence) -> Event:
@@ -77,7 +117,14 @@ def answers(rng: Random, asked: MeasureEvidence) -> Event:
         if rng.random() < 0.05
     )
     drift = tuple(
-        ColumnDrift(column=c, test="psi", score=rng.choice(_NUMBERS), threshold=0.1, drifted=rng.random() < 0.5)
+        ColumnDrift(
+            column=c,
+            test="psi",
+            score=rng.choice(_NUMBERS),
+            threshold=0.1,
+            drifted=rng.random() < 0.5,
+            p_value=rng.choice([None, 0.0, 5e-324, 1e-5, 1.0]),
+        )
         for c in rng.choice(["", "x", "xy"])
     )
     seen = Performance(metric=rng.choice(["accuracy", "rmse"]), value=rng.choice(_NUMBERS), labels=rng.choice(_ROWS))
@@ -87,6 +134,18 @@ def answers(rng: Random, asked: MeasureEvidence) -> Event:
         refused=refused,
         drift=drift,
         performance=seen if rng.random() < 0.5 else None,
+        losses=tuple(
+            BatchLoss(
+                key=b.key,
+                version=b.version,
+                labels=rng.choice(_ROWS),
+                mean=rng.choice([0.0, 0.1, 1.0, 1e300]),
+                variance=rng.choice([0.0, 0.25, 1e300]),
+            )
+            for b in batches
+            if rng.random() < 0.5
+        ),
+        estimated=seen if rng.random() < 0.5 else None,
     )
     return EvidenceMeasured(effect=asked.key, evidence=evidence)
 
@@ -104,9 +163,18 @@ def events(rng: Random, state: ModelState, now: datetime, asked: dict[str, Measu
 
     def ended() -> Event:
         metrics = {name: rng.choice(_NUMBERS) for name in ("accuracy", "") if rng.random() < 0.5}
-        outcome = Outcome(verdict=rng.choice(list(Verdict)), why=rng.choice(_TEXTS), metrics=metrics)
-        status = rng.choice([Status.SUCCEEDED, Status.FAILED, Status.TIMED_OUT, Status.ABORTED])
-        return ExecutionEnded(execution=execution, status=status, outcome=rng.choice([outcome, None]))
+        numbers = (rng.choice([None, *_NUMBERS]) for _ in range(2))
+        outcome = Outcome(
+            verdict=rng.choice([*Verdict, Verdict.REFUSED]),
+            why=rng.choice(_TEXTS),
+            metrics=metrics,
+            challenger=next(numbers),
+            champion=next(numbers),
+            cost=rng.choice([None, 0.0, 1e-300, 1e300]),
+            rows=rng.choice([None, *_ROWS]),
+        )
+        status = rng.choice([*[Status.SUCCEEDED] * 5, Status.FAILED, Status.TIMED_OUT, Status.ABORTED])
+        return ExecutionEnded(execution=execution, status=status, outcome=rng.choice([outcome, outcome, outcome, None]))
 
     def answered() -> Event:
         return answers(rng, asked[rng.choice(sorted(asked))]) if asked else arrived()
@@ -137,10 +205,19 @@ def events(rng: Random, state: ModelState, now: datetime, asked: dict[str, Measu
     return rng.choice(kinds)()
 
 
-@pytest.mark.parametrize("first", seeds(400)[::100])
+def fleets(rng: Random, now: datetime) -> Fleet:
+    """What the other models may be doing."""
+    return Fleet(
+        running=(Running(model="other", since=now),) if rng.random() < 0.2 else (),
+        waiting=("other",) if rng.random() < 0.2 else (),
+        starts=tuple(Start(model="o", at=now, cost=rng.choice([None, 0.0, 1e308])) for _ in range(rng.randint(0, 2))),
+    )
+
+
+@pytest.mark.parametrize("first", seeds(400)[::200])
 def test_every_history_under_every_policy_is_decided_and_can_be_kept(first: int) -> None:
     reasons: set[Reason] = set()
-    for seed in range(first, first + 100):
+    for seed in range(first, first + 200):
         reasons |= lived(Random(seed))  # noqa: S311 - the seed is the history
     assert not set(Reason) - reasons, "histories no longer come that far"
 
@@ -159,8 +236,9 @@ def lived(rng: Random) -> set[Reason]:
         event = events(rng, state, now, asked, number)
         if state.wake_at and state.wake_at <= now:
             event = Woken(wake_at=state.wake_at, asked_by=decision_id(state.model, state.version))
-        decision = decide(policy, state, event, now)
-        check(policy, state, event, now, decision)
+        fleet = fleets(rng, now)
+        decision = decide(policy, state, event, now, fleet)
+        check(policy, state, event, now, decision, fleet)
         reasons.add(decision.reason)
         decision.detail.encode()
         assert len(decision.state.window) <= 1000

@@ -12,6 +12,7 @@ from retrainer.core.events import ObjectCreated
 from retrainer.core.execution import Execution
 from retrainer.core.policy import Policy, Schedule
 from retrainer.core.reason import Reason
+from retrainer.core.record import digest, dump
 from retrainer.core.state import ModelState
 from retrainer.follow import Observer
 from retrainer.intake import Intake
@@ -48,8 +49,8 @@ def policy(model: str = "recommender", /, **changes: object) -> Policy:
                 "metric": "hit_rate_at_10",
             },
         },
-        "triggers": {"drift": {"share": 0.5}},
-        "guards": {"cooldown": "1h"},
+        "triggers": {"drift": {"share": 0.5, "false_alarms_per_year": None}},
+        "guards": {"cooldown": "1h", "backoff": None},
         "action": {"state_machine": MACHINE, "candidates": [{"name": "sasrec"}]},
         "gate": {"metric": "hit_rate_at_10"},
     }
@@ -84,7 +85,7 @@ class World:
     telemetry: KeepingTelemetry = field(default_factory=KeepingTelemetry)
 
     def known(self) -> Mapping[str, tuple[Policy, str]]:
-        return {model: (policy, "hash") for model, policy in self.policies.items()}
+        return {model: (policy, digest(dump(policy))) for model, policy in self.policies.items()}
 
     async def state(self, model: str = "recommender") -> ModelState:
         return await self.ledger.state(model)

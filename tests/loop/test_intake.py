@@ -175,7 +175,7 @@ async def test_what_nobody_watches_is_counted_and_acknowledged() -> None:
 
 
 async def test_an_event_goes_to_every_model_that_watches_it() -> None:
-    told = {"drift": {"share": 0.5}, "alarms": ["errors"]}
+    told = {"drift": {"share": 0.5, "false_alarms_per_year": None}, "alarms": ["errors"]}
     world = World(policies={m: policy(m, triggers=told) for m in ("one", "two")} | {"three": policy("three")})
     world.inbox.send(
         body(AlarmChanged(alarm="errors", state="ALARM", changed_at=START)),

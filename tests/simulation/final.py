@@ -4,8 +4,10 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from retrainer import replay
 from retrainer.core.decide import decide
 from retrainer.core.events import ExecutionEnded, ScheduleFired
+from retrainer.core.fleet import ALONE
 from retrainer.core.policy import Schedule
 from retrainer.core.reason import Reason
 from retrainer.core.record import digest, dump
@@ -52,7 +54,7 @@ def _held_back(world: "World", model: str, state: ModelState) -> bool:
     rows = sum(b.rows or 0 for b in state.window if not b.tried)
     spent = [s for s in state.starts if guards.budget and s > now - guards.budget.period]
     cools = state.ended_at is not None and state.attempt == 0 and now < state.ended_at + guards.cooldown
-    over = guards.budget is not None and len(spent) >= guards.budget.executions
+    over = bool(guards.budget and guards.budget.executions and len(spent) >= guards.budget.executions)
     return bool(state.pause or state.execution or cools or over or rows < guards.rows_min)
 
 
@@ -123,7 +125,8 @@ def _replayed(world: "World") -> None:
     for model, entries in world.watch.entries.items():
         state = ModelState(model=model)
         for entry in entries:
-            decision = decide(by_hash()[entry.policy_hash], state, entry.event, entry.now)
+            fleet = entry.fleet or ALONE
+            decision = decide(by_hash()[entry.policy_hash], state, entry.event, entry.now, fleet)
             row = recorded.get(decision.id)
             if decision != entry.decision or row is None or row.event_identity != entry.event.identity:
                 world.violate("decisions are replayed", f"{decision.id} {entry.event.identity}")
@@ -131,6 +134,15 @@ def _replayed(world: "World") -> None:
             state = decision.state
         if entries and recorded[entries[-1].decision.id].state_hash_after != digest(dump(world.state(model))):
             world.violate("decisions are replayed", f"{model}: the state is not the last decision's")
+        for replayed in peek(_again(world, model)):
+            if replayed.cannot or replayed.differences:
+                said = replayed.cannot or ", ".join(d.what for d in replayed.differences)
+                world.violate("decisions are replayed", f"{replayed.original.id}: {said}")
+
+
+async def _again(world: "World", model: str) -> list[replay.Replayed]:
+    """As `retrainer replay` does it, with nothing but the ledger."""
+    return [replayed async for replayed in replay.walk(world.ledger, model)]
 
 
 def _fired(world: "World") -> None:

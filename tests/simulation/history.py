@@ -35,6 +35,9 @@ MONTH = timedelta(days=31)
 ELSEWHERE = {
     "Ledger.decisions": "the command line and the HTTP interface read it",
     "Ledger.decision": "the command line and the HTTP interface read it",
+    "Ledger.about": "the command line and the HTTP interface read it",
+    "Ledger.models": "the command line reads it",
+    "Ledger.kept_state": "the command line and the HTTP interface read it",
     "Ledger.counts": "the metrics read it",
     "Ledger.size_bytes": "the metrics read it",
     "Ledger.compact": "the command line alone calls it",
@@ -152,6 +155,8 @@ class History:
     asked: Sequence[Asked]
     changes: Sequence[float]
     sleeps_at: float | None = None
+    is_limited: bool = False
+    """Two of the models share a limit: one execution at a time."""
     is_calm: bool = field(default=False)
     """Nothing is lost, late or away, so that what is promised in a calm world may be asked for."""
 
@@ -202,6 +207,7 @@ def history(seed: int) -> History:
         asked=_asked(random, quiet_at),
         changes=sorted(random.uniform(0, quiet_at) for _ in range(0 if call in ASKING else random.choice((0, 1, 2)))),
         sleeps_at=sleeps_at,
+        is_limited=call == "Ledger.fleet" or Random(f"limited {seed}").random() < 0.3,  # noqa: S311 - as above
         is_calm=calm and sleeps_at is None,
     )
 

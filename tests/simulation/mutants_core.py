@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from retrainer.core import decide as core
-from retrainer.core import guards, plan, window
+from retrainer.core import guards, plan, step, window
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
 from tests.simulation.planting import Patch, mutant
@@ -17,8 +17,8 @@ def drop_instead_of_keep(patch: Patch) -> None:
     """A trigger met while a guard objects is dropped, as AWS's own sample does."""
     consider = core._consider
 
-    def drops(policy: Any, step: Any, identity: str, now: datetime) -> Any:
-        considered = consider(policy, step, identity, now)
+    def drops(policy: Any, taken: Any, *rest: Any) -> Any:
+        considered = consider(policy, taken, *rest)
         kept = () if considered.reason is not Reason.RETRAINING else considered.state.kept
         return replace(considered, state=replace(considered.state, kept=kept))
 
@@ -46,25 +46,25 @@ def a_version_is_left_out(patch: Patch) -> None:
 @mutant
 def an_approval_is_answered_twice(patch: Patch) -> None:
     """A second person's answer is given too."""
-    answered = core._approval_answered
+    answered = step._approval_answered
 
     def again(state: ModelState, event: Any) -> Any:
-        step = answered(state, event)
-        return replace(step, state=replace(step.state, execution=state.execution))
+        taken = answered(state, event)
+        return replace(taken, state=replace(taken.state, execution=state.execution))
 
-    patch.setattr(core, "_approval_answered", again)
+    patch.setattr(step, "_approval_answered", again)
 
 
 @mutant
 def a_success_forgets_what_was_asked(patch: Patch) -> None:
     """What was asked for while an execution ran is taken for done with it, edges too."""
-    ended = core._execution_ended
+    ended = step._execution_ended
 
     def content(policy: Any, state: ModelState, event: Any, now: datetime) -> Any:
-        step = ended(policy, state, event, now)
-        return replace(step, state=replace(step.state, kept=()))
+        taken = ended(policy, state, event, now)
+        return replace(taken, state=replace(taken.state, kept=()))
 
-    patch.setattr(core, "_execution_ended", content)
+    patch.setattr(step, "_execution_ended", content)
 
 
 @mutant
@@ -100,25 +100,25 @@ def data_gets_lost(patch: Patch) -> None:
 @mutant
 def attempts_without_end(patch: Patch) -> None:
     """A retraining that fails is tried again for ever."""
-    failed = core._failed
+    failed = step._failed
 
     def stubborn(policy: Any, state: ModelState, known: Any, *rest: Any) -> Any:
         action = policy.action.model_copy(update={"attempts": 99})
         return failed(policy.model_copy(update={"action": action}), state, known, *rest)
 
-    patch.setattr(core, "_failed", stubborn)
+    patch.setattr(step, "_failed", stubborn)
 
 
 @mutant
 def a_resumed_model_waits(patch: Patch) -> None:
     """What was kept in a pause is not looked at when the pause is over."""
-    take = core._take
+    take = step._take
 
     def deaf(policy: Any, state: ModelState, event: Any, now: datetime) -> Any:
-        step = take(policy, state, event, now)
-        return replace(step, look=step.look and step.reason is not Reason.RESUMED)
+        taken = take(policy, state, event, now)
+        return replace(taken, look=taken.look and taken.reason is not Reason.RESUMED)
 
-    patch.setattr(core, "_take", deaf)
+    patch.setattr(step, "_take", deaf)
 
 
 @mutant
@@ -131,25 +131,25 @@ def spent_money_is_forgotten(patch: Patch) -> None:
 @mutant
 def a_lost_measurement_is_never_repeated(patch: Patch) -> None:
     """A failed measurement leaves the model waiting for it."""
-    failed = core._effect_failed
+    failed = step._effect_failed
 
     def waits(policy: Any, state: ModelState, event: Any, now: datetime) -> Any:
-        step = failed(policy, state, event, now)
-        measuring = state.measuring if event.effect == state.measuring else step.state.measuring
-        return replace(step, state=replace(step.state, measuring=measuring))
+        taken = failed(policy, state, event, now)
+        measuring = state.measuring if event.effect == state.measuring else taken.state.measuring
+        return replace(taken, state=replace(taken.state, measuring=measuring))
 
-    patch.setattr(core, "_effect_failed", waits)
+    patch.setattr(step, "_effect_failed", waits)
 
 
 def _after(patch: Patch, name: str, change: Callable[[ModelState], ModelState]) -> None:
     """A step of `decide` with its state changed."""
-    original = getattr(core, name)
+    original = getattr(step, name)
 
     def changed(*args: Any) -> Any:
-        step = original(*args)
-        return replace(step, state=change(step.state))
+        taken = original(*args)
+        return replace(taken, state=change(taken.state))
 
-    patch.setattr(core, name, changed)
+    patch.setattr(step, name, changed)
 
 
 def _without_guard(patch: Patch, gone: guards.Guard) -> None:

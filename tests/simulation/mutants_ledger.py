@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from retrainer.core import guards
+from retrainer.core.fleet import Fleet
+from retrainer.loop import Loop
 from retrainer.ports import Committed, Entry, Owed
 from tests.fakes.memory_ledger import MemoryLedger
 from tests.simulation.gate import Gate
@@ -131,6 +133,26 @@ def an_effect_is_not_written_with_its_decision(patch: Patch) -> None:
             add(self, entry)
 
     patch.setattr(MemoryLedger, "_add_effects", forgetful)
+
+
+@mutant
+def a_limit_is_not_looked_at_again_in_the_commit(patch: Patch) -> None:
+    """Two models that share a limit plan at once, each on what was true a moment before."""
+    patch.setattr(MemoryLedger, "_is_outrun", lambda self, entry: False)
+
+
+@mutant
+def what_others_run_is_read_once(patch: Patch) -> None:
+    """What is known of the other models when a replica starts is what it believes from then on."""
+    read = Loop._fleet
+
+    async def once(self: Loop, policy: Any) -> Fleet:
+        known: dict[str, Fleet] = self.__dict__.setdefault("_believed", {})
+        if policy.model not in known:
+            known[policy.model] = await read(self, policy)
+        return known[policy.model]
+
+    patch.setattr(Loop, "_fleet", once)
 
 
 def _now() -> float:

@@ -58,13 +58,13 @@ def policy_reload_forgets_the_lane(patch: Patch) -> None:
     """A changed policy begins with an empty state of the model."""
     decided = Loop._decided
 
-    def forgetful(self: Loop, chain: Sequence[Any], state: ModelState) -> tuple[list[Entry], ModelState]:
+    def forgetful(self: Loop, chain: Sequence[Any], state: ModelState, *rest: Any) -> tuple[list[Entry], ModelState]:
         seen = self.__dict__.setdefault("seen", {})
         _, policy_hash = self._policy(state.model)
         if seen.setdefault(state.model, policy_hash) != policy_hash:
             state = ModelState(model=state.model, version=state.version)
         seen[state.model] = policy_hash
-        return decided(self, chain, state)
+        return decided(self, chain, state, *rest)
 
     patch.setattr(Loop, "_decided", forgetful)
 

@@ -19,6 +19,11 @@ def _columns() -> dict[str, object]:
     return {f"c{i}": {"kind": "numerical", "test": "psi", "threshold": 0.1} for i in range(5)}
 
 
+def _drift(share: float) -> dict[str, object]:
+    """Without a budget of false alarms: the hostile world's scores come without p-values."""
+    return {"drift": {"share": share, "false_alarms_per_year": None}}
+
+
 def _policy(model: str, prefix: str, **told: object) -> tuple[Policy, str]:
     declared: dict[str, object] = {
         "model": model,
@@ -26,7 +31,10 @@ def _policy(model: str, prefix: str, **told: object) -> tuple[Policy, str]:
         "action": {"state_machine": MACHINE, "candidates": [{"name": "ease"}]},
         "gate": {"metric": "hit_rate_at_10"},
     }
-    policy = Policy.model_validate(declared | told)
+    declared |= told
+    guards = declared.get("guards", {})
+    assert isinstance(guards, dict)
+    policy = Policy.model_validate(declared | {"guards": {"backoff": None} | guards})
     return policy, digest(dump(policy))
 
 
@@ -37,9 +45,9 @@ def versions() -> tuple[Policies, ...]:
     strict = {"name": "strict", "cron": "*/7 * * * *", "misfire_grace": "90s"}
     night = {"name": "night", "cron": "30 2 * * *", "time_zone": "Europe/Berlin"}
     half = {"name": "half", "cron": "0,10,20,30,40,50 1-3 * * *", "time_zone": "Europe/Berlin"}
-    gamma_triggers = {"drift": {"share": 0.5}, "alarms": [ALARM], "schedules": [night, half]}
+    gamma_triggers = _drift(0.5) | {"alarms": [ALARM], "schedules": [night, half]}
     first = {
-        "alpha": _policy("alpha", SHARED, triggers={"drift": {"share": 0.5}}, guards={"cooldown": "2m"}),
+        "alpha": _policy("alpha", SHARED, triggers=_drift(0.5), guards={"cooldown": "2m"}),
         "beta": _policy(
             "beta",
             SHARED,
@@ -49,7 +57,7 @@ def versions() -> tuple[Policies, ...]:
         "gamma": _policy("gamma", OWN, triggers=gamma_triggers, guards={"cooldown": "1m"}, approval="manual"),
     }
     second = first | {
-        "alpha": _policy("alpha", SHARED, triggers={"drift": {"share": 0.2}}, guards={"cooldown": "1m"}),
+        "alpha": _policy("alpha", SHARED, triggers=_drift(0.2), guards={"cooldown": "1m"}),
         "beta": _policy(
             "beta",
             SHARED,
@@ -64,7 +72,27 @@ def versions() -> tuple[Policies, ...]:
     return first, second, third
 
 
+PAIR = ("alpha", "beta")
+"""They watch the same data, so that both want to be retrained at once."""
+
+
+@cache
+def limited() -> tuple[Policies, ...]:
+    """The same, but for a limit: neither of the pair starts while any other model's execution is under way."""
+    return tuple(
+        {model: _limited(policy) if model in PAIR else (policy, known) for model, (policy, known) in version.items()}
+        for version in versions()
+    )
+
+
+def _limited(policy: Policy) -> tuple[Policy, str]:
+    told = policy.model_dump(mode="json")
+    limits = Policy.model_validate({**told, "guards": {**told["guards"], "fleet": {"concurrency": 1}}})
+    return limits, digest(dump(limits))
+
+
 @cache
 def by_hash() -> Mapping[str, Policy]:
     """Every policy there ever was."""
-    return {text_hash: policy for version in versions() for policy, text_hash in version.values()}
+    every = (*versions(), *limited())
+    return {text_hash: policy for version in every for policy, text_hash in version.values()}

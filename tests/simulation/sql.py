@@ -21,6 +21,7 @@ class InlineWriter(Writer):
         assert database.writer
         self._engine = database.writer
         self._translated = database.translated
+        self._stored = set()
 
     async def write(self, task: Task) -> Any:
         (result,) = self._written([_Work(task, None)])  # type: ignore[arg-type]  # nobody waits

@@ -113,7 +113,7 @@ class Step:
                 drift = self._policy.triggers.drift
                 volume = self._policy.triggers.volume
                 met = set()
-                if drift and evidence.rows >= drift.rows_min and evidence.drift_share >= drift.share:
+                if drift and evidence.rows >= drift.rows_min and evidence.drift_share >= (drift.share or 0):
                     met.add((TriggerKind.DRIFT, "drift"))
                 if volume and sum(b.rows or 0 for b in self._after.window) >= volume.rows:
                     met.add((TriggerKind.VOLUME, "volume"))
@@ -140,8 +140,16 @@ class Step:
         if guards.budget:
             planned = (e.now for e in self._entries[:-1] if e.decision.reason is Reason.RETRAINING)
             spent = [at for at in planned if at > now - guards.budget.period]
-            if len(spent) >= guards.budget.executions:
+            if guards.budget.executions and len(spent) >= guards.budget.executions:
                 self._violate("guards hold", f"{new.name} is over budget")
+        self._limit_holds(new.name)
+
+    def _limit_holds(self, name: str) -> None:
+        limits = self._policy.guards.fleet
+        books = self._world.watch.entries.items()
+        active = [m for m, book in books if m != self._entry.model and book and book[-1].decision.state.execution]
+        if limits and limits.concurrency and len(active) >= limits.concurrency:
+            self._violate("limits hold", f"{name} starts while {', '.join(active)} is retrained")
 
     def _violate(self, invariant: str, said: str) -> None:
         self._world.violate(invariant, f"{self._entry.model} {self._entry.decision.id}: {said}")

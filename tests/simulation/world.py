@@ -17,7 +17,7 @@ from tests.fakes.memory_ledger import MemoryLedger
 from tests.simulation.aws import ARN, SimAnalyst, SimEngine
 from tests.simulation.clockwork import peek
 from tests.simulation.history import Crash, History
-from tests.simulation.policies import SHARED, Policies, versions
+from tests.simulation.policies import SHARED, Policies, limited, versions
 from tests.simulation.queue import Queue
 from tests.simulation.replica import Replica
 from tests.simulation.watch import Watch
@@ -63,6 +63,7 @@ class World:
         self._tickets = 0
         self._tasks: list[asyncio.Task[None]] = []
         self._graves: list[asyncio.Future[None]] = []
+        self._versions = limited() if history.is_limited else versions()
         self._version = 0
         self.working: dict[str, list[str]] = {}
         """Who is carrying out which effect."""
@@ -108,10 +109,10 @@ class World:
         return self._tickets
 
     def policies(self) -> Policies:
-        return versions()[self._version]
+        return self._versions[self._version]
 
     def change_policies(self) -> None:
-        self._version = (self._version + 1) % len(versions())
+        self._version = (self._version + 1) % len(self._versions)
         self.say("world", f"policies {self._version}")
 
     def is_away(self, port: str) -> bool:

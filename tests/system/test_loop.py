@@ -21,7 +21,7 @@ POLICIES = [
     policy(
         "drifting",
         data={"columns": {"rating": {"kind": "numerical", "test": "wasserstein", "threshold": 0.3}}},
-        triggers={**_VOLUME, "drift": {"share": 0.5, "rows_min": 200}},
+        triggers={**_VOLUME, "drift": {"share": 0.5, "rows_min": 200, "false_alarms_per_year": None}},
         gate={"baselines": []},
     ),
     policy(
@@ -147,6 +147,17 @@ def test_a_request_made_while_paused_is_kept_and_fires_at_the_resume(house: Hous
     assert "retraining" in house.run("resume", "waiting")
     house.decided("waiting", "promoted")
     assert house.status("waiting")["kept"] == []
+
+
+def test_every_decision_of_these_is_made_again_byte_by_byte_beside_the_running_daemon(house: House) -> None:
+    promoted = house.decided("first", "promoted", seconds=120)
+    told = house.run("replay", "--all")
+    assert "first: " in told
+    assert all(line.endswith(" replayed, all identical") for line in told.splitlines())
+    chain = house.run("explain", promoted["decision"])
+    assert "  led to it first-" in chain
+    assert "  rules     " in chain
+    assert f"  outcome   {promoted['execution']} SUCCEEDED at " in chain
 
 
 def champion(house: House, model: str) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from retrainer import __version__, explain
+from retrainer import __version__, causes, explain
 from retrainer.adapters.http.bodies import Body, BodyWithWhy, Compaction, read
 from retrainer.adapters.http.door import Door, refusal
 from retrainer.core.decide import Decision
+from retrainer.core.effects import StartExecution
 from retrainer.core.events import ApprovalAnswered, Event, ModelPaused, ModelResumed, RetrainingRequested
 from retrainer.core.policy import Policy
 from retrainer.core.record import dump
@@ -98,7 +99,7 @@ class _Daemon:
         found = await self._named(name)
         if found is None:
             raise HTTPException(404, "there is no decision, event identity or execution of that name")
-        return JSONResponse(explain.facts(found, self._bucket(found.model)))
+        return JSONResponse(await causes.account(self.ledger, found, self._bucket(found.model)))
 
     async def sizes(self, request: Request) -> Response:
         return JSONResponse({"bytes": await self.ledger.size_bytes(), "rows": dict(await self.ledger.counts())})
@@ -137,7 +138,7 @@ class _Daemon:
         body = await read(request, Body)
         name = request.path_params["name"]
         found = await self._named(name)
-        if found is None or name in (found.id, found.event_identity):
+        if found is None or (name, StartExecution.__name__) not in [(key, kind) for key, kind, _ in found.effects]:
             raise HTTPException(404, "there is no execution of that name; `retrainer status` shows those that wait")
         event = ApprovalAnswered(request=_id(body), execution=name, approved=approved, by=body.by)
         return await self._ask(found.model, event)

@@ -10,43 +10,54 @@ from sqlalchemy import Connection, insert, text, update
 from sqlalchemy.sql.dml import UpdateBase
 from sqlalchemy.sql.elements import ClauseElement
 
+from retrainer import __version__
 from retrainer.adapters.ledger_sql import schema
+from retrainer.adapters.ledger_sql.fleet import active, limits, outrun
 from retrainer.adapters.ledger_sql.schema import microseconds, storable
 from retrainer.core.events import EffectFailed, ExecutionEnded
 from retrainer.core.execution import Execution, Status
 from retrainer.core.record import digest, dump
 from retrainer.ports import Committed, Entry
 
+STATE_EVERY = 256
+"""A model's state is kept beside every so manieth of its decisions: that many events away, at most, is any state."""
 
-def commit(connection: Connection, chains: Sequence[Sequence[Entry]]) -> list[list[Committed]]:
+
+def commit(connection: Connection, chains: Sequence[Sequence[Entry]], stored: set[str]) -> list[list[Committed]]:
     """Judge the entries in their order, each on what those before it leave; write the good ones together.
 
-    Raises ValueError when one of them cannot be written down.
+    `stored` are the hashes of policies known to be in the ledger, and those that come into it are added; to be cleared
+    when the transaction fails. Raises ValueError when one of the entries cannot be written down.
     """
     models = {entry.model for chain in chains for entry in chain}
     if not models:
         return [[] for _ in chains]
-    _lock(connection, models)
+    limited = any(entry.fleet is not None and limits(entry) for chain in chains for entry in chain)
+    _lock(connection, models, limited=limited)
     identities = {entry.event.identity for chain in chains for entry in chain}
     events = _among(connection, _EVENTS, identities)
     heads = _among(connection, _HEADS, models)
     rows = _Rows(
         known={(identity, model) for identity, model in events},
         heads={model: (version, state_hash) for model, version, state_hash in heads},
+        stored=stored,
+        active=active(connection) if limited else {},
     )
     verdicts = [rows.judge(chain) for chain in chains]
     rows.write(connection)
     return verdicts
 
 
-def _lock(connection: Connection, models: set[str]) -> None:
+def _lock(connection: Connection, models: set[str], *, limited: bool) -> None:
     """Keep other replicas from these models until the transaction ends; SQLite has one writer, who needs no lock.
 
-    Always in one order, so that two replicas never wait for each other. Not the rows of `model_state` are locked,
-    because a new model has none yet. What is read afterwards is what the replica before us left (READ COMMITTED).
+    `limited`: from planning under a limit over all models too. Always in one order, so that two replicas never wait for
+    each other. Not the rows of `model_state` are locked, because a new model has none yet. What is read afterwards is
+    what the replica before us left (READ COMMITTED).
     """
     if connection.dialect.name == "postgresql":
-        names = (sha256(f"retrainer model {model}".encode()).digest() for model in models)
+        locked = [f"retrainer model {model}" for model in models] + ["retrainer fleet"] * limited
+        names = (sha256(name.encode()).digest() for name in locked)
         keys = sorted(int.from_bytes(name[:8], signed=True) for name in names)
         connection.execute(_LOCK, {"keys": keys})
 
@@ -94,12 +105,13 @@ _INSERT_DECISIONS = _Many(insert(schema.decisions))
 _INSERT_EFFECTS = _Many(insert(schema.effects))
 _PUT_STATES = _Many(
     text(
-        "INSERT INTO model_state (model, version, wake_at, execution_active, body, hash) "
-        "VALUES (:model, :version, :wake_at, :execution_active, :body, :hash) "
+        "INSERT INTO model_state (model, version, wake_at, execution_active, body, hash, kept) "
+        "VALUES (:model, :version, :wake_at, :execution_active, :body, :hash, :kept) "
         "ON CONFLICT (model) DO UPDATE SET version = excluded.version, wake_at = excluded.wake_at, "
-        "execution_active = excluded.execution_active, body = excluded.body, hash = excluded.hash"
+        "execution_active = excluded.execution_active, body = excluded.body, hash = excluded.hash, kept = excluded.kept"
     )
 )
+_PUT_POLICIES = _Many(text("INSERT INTO policies (hash, body) VALUES (:hash, :body) ON CONFLICT DO NOTHING"))
 _COMPLETE_EFFECTS = _Many(
     text("UPDATE effects SET status = :status, leased_until = NULL WHERE key = :key AND status = 'owed'")
 )
@@ -109,11 +121,15 @@ _COMPLETE_EFFECTS = _Many(
 class _Rows:
     """What a transaction's entries come to, table by table, so that each table is written once.
 
-    `known` are the events of the ledger and of the entries judged so far, `heads` the version and hash of each state.
+    `known` are the events of the ledger and of the entries judged so far, `heads` the version and hash of each state,
+    `active` the models that have an execution, and since when.
     """
 
     known: set[tuple[str, str]]
     heads: dict[str, tuple[int, str]]
+    stored: set[str]
+    active: dict[str, int]
+    policies: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     effects: list[dict[str, Any]] = field(default_factory=list)
@@ -136,7 +152,7 @@ class _Rows:
         reached = built_on.setdefault(entry.model, wanted)
         if (identity, entry.model) in self.known:
             verdict = Committed.DUPLICATE
-        elif not version == wanted == reached:
+        elif not version == wanted == reached or (entry.fleet is not None and outrun(entry, self.active)):
             return Committed.CONFLICT
         else:
             verdict = Committed.NEW
@@ -168,11 +184,18 @@ class _Rows:
                 "policy_hash": entry.policy_hash,
                 "state_hash_before": hash_before,
                 "state_hash_after": hash_after,
+                "recorded_by": __version__,
+                "fleet": None if entry.fleet is None else dump(entry.fleet),
+                "state_after": None if state.version % STATE_EVERY else body,
             }
         )
+        if entry.policy_hash not in self.stored:
+            self.stored.add(entry.policy_hash)
+            self.policies.append({"hash": entry.policy_hash, "body": dump(entry.policy)})
         if decision.effects:
             self.effects.extend(_effect_rows(entry, now))
-        self.executions.extend(_executions(entry))
+        if state.execution is not entry.state_before.execution:
+            self._moved(entry)
         # The last state of a model in this transaction is the one that stays.
         self.states[entry.model] = {
             "model": entry.model,
@@ -181,12 +204,21 @@ class _Rows:
             "execution_active": state.execution.name if state.execution else None,
             "body": body,
             "hash": hash_after,
+            "kept": len(state.kept),
         }
         self.known.add((identity, entry.model))
         self.heads[entry.model] = (state.version, hash_after)
 
+    def _moved(self, entry: Entry) -> None:
+        self.executions.extend(_executions(entry))
+        if execution := entry.decision.state.execution:
+            self.active[entry.model] = microseconds(execution.planned_at)
+        else:
+            self.active.pop(entry.model, None)
+
     def write(self, connection: Connection) -> None:
         for statement, rows in (
+            (_PUT_POLICIES, self.policies),
             (_INSERT_EVENTS, self.events),
             (_INSERT_DECISIONS, self.decisions),
             (_PUT_STATES, [*self.states.values()]),
@@ -259,6 +291,7 @@ def _ended(entry: Entry, old: Execution) -> UpdateBase:
             status=str(status),
             ended_at=entry.now,
             outcome=dump(outcome) if outcome else None,
+            cost=outcome.cost if outcome else None,
             cause=storable(cause) if cause else cause,
         )
     )

@@ -1,7 +1,7 @@
 """`ports.Ledger` on SQLAlchemy Core: writes go to the one writer thread, reads have a connection of their own."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -9,14 +9,16 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, bindparam, or_, select, text, update
 
-from retrainer.adapters.ledger_sql import compact, schema, telling
+from retrainer.adapters.ledger_sql import compact, history, schema, telling
 from retrainer.adapters.ledger_sql.database import Database
+from retrainer.adapters.ledger_sql.fleet import fleet
 from retrainer.adapters.ledger_sql.opening import open_database
 from retrainer.adapters.ledger_sql.schema import microseconds, storable
 from retrainer.adapters.ledger_sql.writer import Task, Writer
+from retrainer.core.fleet import Fleet
 from retrainer.core.record import load_effect, load_state
 from retrainer.core.state import ModelState
-from retrainer.ports import Committed, Entry, Owed, Quarantined, Recorded, TransientError
+from retrainer.ports import Committed, Entry, Original, Owed, Quarantined, Recorded, TransientError
 
 T = TypeVar("T")
 
@@ -74,6 +76,9 @@ class SqlLedger:
         committed: Sequence[Committed] = await self._write(tuple(entries))
         return committed
 
+    async def fleet(self, model: str, since: datetime) -> Fleet:
+        return await self._read(lambda c: fleet(c, model, since))
+
     async def owed(self, now: datetime, *, limit: int, lease_seconds: float) -> Sequence[Owed]:
         until = now + timedelta(seconds=lease_seconds)
         rows: Sequence[Row[Any]] = await self._write(lambda c: _leased(c, now, until, limit))
@@ -122,6 +127,25 @@ class SqlLedger:
 
     async def decision(self, name: str) -> Recorded | None:
         return await self._read(lambda c: telling.named(c, name))
+
+    async def about(self, execution: str) -> Sequence[Recorded]:
+        return await self._read(lambda c: telling.about(c, execution))
+
+    async def models(self) -> Sequence[str]:
+        query = select(schema.model_state.c.model)
+        return sorted(await self._read(lambda c: c.execute(query).scalars().all()))
+
+    async def kept_state(self, model: str, version: int) -> int:
+        return await self._read(lambda c: history.kept_state(c, model, version))
+
+    async def history(self, model: str, first: int) -> AsyncIterator[Original]:
+        policies: dict[str, str | None] = {}
+        after: int | None = first - 1
+        while after is not None:
+            page = await self._read(partial(history.page, model=model, after=after, policies=policies))
+            after = page[-1].version if page else None
+            for original in page:
+                yield original
 
     async def counts(self) -> Mapping[str, int]:
         return await self._read(telling.counts)

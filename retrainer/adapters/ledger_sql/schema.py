@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Dialect,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -84,6 +85,17 @@ model_state = Table(
     Column("body", Text, nullable=False),
     # The digest of the body, so that the next decision need not write down the state before it.
     Column("hash", String, nullable=False, server_default=""),
+    # How many triggers wait; see the index of those that have some.
+    Column("kept", Integer, nullable=False, server_default="0"),
+)
+_model_state_waiting = Index("model_state_waiting", model_state.c.model, sqlite_where=model_state.c.kept > 0)
+
+policies = Table(
+    "policies",
+    metadata,
+    # Every policy that anything was decided under, as canonical JSON; compacting leaves them.
+    Column("hash", String, primary_key=True),
+    Column("body", Text, nullable=False),
 )
 
 decisions = Table(
@@ -101,9 +113,18 @@ decisions = Table(
     Column("policy_hash", String, nullable=False),
     Column("state_hash_before", String, nullable=False),
     Column("state_hash_after", String, nullable=False),
+    # The version that decided; before there was revision 0003 it was not written down.
+    Column("recorded_by", String),
+    # What was known of the other models, where the policy asks for it.
+    Column("fleet", Text),
+    # Every so often, so that any state is a few decisions away from one that was kept.
+    Column("state_after", Text),
     UniqueConstraint("model", "version"),
     UniqueConstraint("event_identity", "model"),
     ForeignKeyConstraint(["event_identity", "model"], ["events.identity", "events.model"]),
+)
+_decisions_states = Index(
+    "decisions_states", decisions.c.model, decisions.c.version, sqlite_where=decisions.c.state_after.is_not(None)
 )
 
 effects = Table(
@@ -140,7 +161,9 @@ executions = Table(
     Column("arn", String),
     Column("outcome", Text),
     Column("cause", Text),
+    Column("cost", Double),
     UniqueConstraint("model", "generation"),
+    Index("executions_planned_at", "planned_at"),
 )
 _PLANNED = executions.c.status == "PLANNED"
 _ACTIVE = executions.c.status.in_(["PLANNED", "RUNNING"])
@@ -165,12 +188,12 @@ quarantine = Table(
     Column("body", Text, nullable=False),
 )
 
-COUNTED = (events, model_state, decisions, effects, executions, fires, quarantine)
+COUNTED = (events, model_state, policies, decisions, effects, executions, fires, quarantine)
 
 
 def for_postgresql() -> None:
     """Have the partial indexes partial in PostgreSQL too. Not at once, because it imports SQLAlchemy's part for it:
     an eighth of a second that a daemon on SQLite need not spend.
     """
-    for index in (_effects_owed, _executions_planned, _executions_active):
+    for index in (_effects_owed, _executions_planned, _executions_active, _model_state_waiting, _decisions_states):
         index.dialect_kwargs["postgresql_where"] = index.dialect_kwargs["sqlite_where"]

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, or_, select
 
 from retrainer.adapters.ledger_sql import schema
+from retrainer.core.events import ApprovalAnswered, ApprovalRequested, ExecutionEnded, ExecutionStarted
 from retrainer.core.record import canonical
 from retrainer.ports import Recorded
 
@@ -28,9 +29,40 @@ def newest(connection: Connection, model: str | None, limit: int) -> Sequence[Re
 def named(connection: Connection, name: str) -> Recorded | None:
     t = schema.decisions.c
     planned_by = select(schema.executions.c.decision).where(schema.executions.c.name == name)
-    is_named = or_(t.id == name, t.event_identity == name, t.id == planned_by.scalar_subquery())
+    asked_by = select(schema.effects.c.decision).where(schema.effects.c.key == name)
+    is_named = or_(
+        t.id == name, t.event_identity == name, t.id == planned_by.scalar_subquery(), t.id == asked_by.scalar_subquery()
+    )
     found = _recorded(connection, _TOLD.where(is_named).order_by(t.number.desc()).limit(1))
     return found[0] if found else None
+
+
+def about(connection: Connection, execution: str) -> Sequence[Recorded]:
+    """Between the decision that planned it and the one that planned the model's next."""
+    t, e = schema.decisions.c, schema.executions.c
+    query = select(e.model, e.generation, t.version).join(schema.decisions, t.id == e.decision)
+    planned = connection.execute(query.where(e.name == execution)).first()
+    if planned is None:
+        return []
+    model, generation, version = planned
+    following = query.where(e.model == model, e.generation == generation + 1)
+    last = connection.execute(following).first()
+    which = [t.model == model, t.version > version, t.event_kind.in_(_OF_EXECUTIONS)]
+    # An end and the next plan, a second attempt, may be one decision.
+    which += [t.version <= last.version] if last else []
+    told = _recorded(connection, _TOLD.where(*which).order_by(t.version))
+    return [d for d in told if _is_about(d, execution)]
+
+
+def _is_about(told: Recorded, execution: str) -> bool:
+    """Its identity says so, which compacting leaves; or, a person's answer, its event."""
+    named = told.event_identity.startswith((f"execution:{execution}:", f"approval:{execution}:"))
+    return named or json.loads(told.event or "{}").get("execution") == execution
+
+
+_OF_EXECUTIONS = tuple(
+    kind.__name__ for kind in (ExecutionStarted, ApprovalRequested, ApprovalAnswered, ExecutionEnded)
+)
 
 
 def _recorded(connection: Connection, query: Select[Any]) -> list[Recorded]:

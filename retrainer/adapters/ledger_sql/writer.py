@@ -41,6 +41,8 @@ class Writer:
         self._engine = engine
         self._translated = translated
         self._loop = asyncio.get_running_loop()
+        self._stored: set[str] = set()
+        """Hashes of policies that the ledger has."""
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         # A daemon thread: it keeps no process from ending, and what was not committed was not acknowledged.
         self._thread = threading.Thread(target=self._work, name="ledger-writer", daemon=True)
@@ -88,8 +90,9 @@ class Writer:
             return []
         try:
             with self._engine.begin() as connection:
-                return _carried_out(connection, [work.task for work in batch])
+                return _carried_out(connection, [work.task for work in batch], self._stored)
         except Exception as error:
+            self._stored.clear()
             said = self._translated(error)
             is_away = isinstance(said, TransientError) and not isinstance(said, ContendedError)
             if is_away or len(batch) == 1:
@@ -98,8 +101,8 @@ class Writer:
             return [result for work in batch for result in self._written([work])]
 
 
-def _carried_out(connection: Connection, tasks: Sequence[Task]) -> list[Any]:
-    committed = iter(commit(connection, [task for task in tasks if isinstance(task, tuple)]))
+def _carried_out(connection: Connection, tasks: Sequence[Task], stored: set[str]) -> list[Any]:
+    committed = iter(commit(connection, [task for task in tasks if isinstance(task, tuple)], stored))
     return [next(committed) if isinstance(task, tuple) else task(connection) for task in tasks]
 
 
