@@ -40,6 +40,7 @@ def validate(request: Mapping[str, Any], execution: str) -> dict[str, Any]:
     model, bucket, data = request["model"], request["bucket"], request["data"]
     names.check_names(execution, model, request["generation"], [c["name"] for c in request["candidates"]])
     check_timeouts(request["timeouts"])
+    check_format(data.get("format", "parquet"))
     manifest = read_manifest(s3, request["manifest"], names.within(bucket, execution, "manifest.json"))
     objects = check_manifest(manifest, request)
     listed = inspect(s3, objects, data["required_columns"], data["timestamp"])
@@ -70,6 +71,15 @@ def check_timeouts(timeouts: Mapping[str, int]) -> None:
     training, wait = timeouts["training_seconds"], timeouts["wait_seconds"]
     if not 0 < training <= wait:
         raise InputError(f"wait_seconds is {wait}, less than training_seconds, {training}; it includes the training.")
+
+
+def check_format(written_as: str) -> None:
+    """The daemon measures CSV and JSON lines too; these steps and the trainer read parquet only."""
+    if written_as != "parquet":
+        raise InputError(
+            f"data.format is {written_as}, and this state machine trains on parquet only; write the batches as "
+            "parquet, or name a state machine in action.state_machine that reads them."
+        )
 
 
 def read_manifest(s3: "S3Client", given: Mapping[str, str], expected: Uri) -> dict[str, Any]:

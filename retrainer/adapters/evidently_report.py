@@ -19,6 +19,7 @@ from retrainer.core.evidence import ColumnDrift
 from retrainer.core.policy import Column
 from retrainer.drift import columns
 from retrainer.drift.columns import Pair, Values
+from retrainer.drift.p_value import p_value
 
 SAMPLE_ROWS = 20_000
 """Rows of each window that the report draws."""
@@ -31,15 +32,21 @@ OTHER = "(other)"
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A column in both windows; each has at least one row."""
+    """A column in both windows; each has at least one row. `batches`: the rows of each batch of the reference."""
 
     reference: Values
     current: Values
+    batches: Sequence[int] = ()
 
 
 def drift(declared: Mapping[str, Column], windows: Mapping[str, Windows]) -> tuple[ColumnDrift, ...]:
     """The evidence on every declared column."""
-    return tuple(columns.verdict(name, column, score(column, windows[name])) for name, column in declared.items())
+    return tuple(_measured(name, column, windows[name]) for name, column in declared.items())
+
+
+def _measured(name: str, column: Column, windows: Windows) -> ColumnDrift:
+    chance = p_value(column, windows.reference, windows.current, windows.batches)
+    return columns.verdict(name, column, score(column, windows), chance)
 
 
 def score(column: Column, windows: Windows) -> float:
@@ -47,7 +54,7 @@ def score(column: Column, windows: Windows) -> float:
     ready = columns.pair(column, windows.reference, windows.current)
     value = columns.settled(column, ready)
     if value is None:
-        value = _evidently(column.kind, column.test, column.threshold, ready)
+        value = _evidently(column.kind, *columns.rule(column), ready)
     flags = columns.nulls(column, ready, len(windows.reference), len(windows.current))
     return value if flags is None else columns.worse(column, value, _null_score(column, ready, flags))
 
@@ -56,8 +63,9 @@ def _null_score(column: Column, ready: Pair, flags: Pair) -> float:
     if column.test == "wasserstein":
         return abs(ready.current_nulls - ready.reference_nulls)
     value = columns.settled(column, flags)
-    test = "chisquare" if column.test == "ks" else column.test
-    return _evidently("categorical", test, column.threshold, flags) if value is None else value
+    test, threshold = columns.rule(column)
+    test = "chisquare" if test == "ks" else test
+    return _evidently("categorical", test, threshold, flags) if value is None else value
 
 
 def _evidently(kind: str, test: str, threshold: float, ready: Pair) -> float:
@@ -132,8 +140,9 @@ def _head(title: str, facts: Sequence[str], evidence: Sequence[ColumnDrift]) -> 
     said = "".join(f"<p>{html.escape(fact)}</p>" for fact in facts)
     rows = "".join(
         f"<tr><td>{html.escape(c.column)}</td><td>{c.test}</td><td>{c.score:.4g}</td>"
-        f"<td>{c.threshold:g}</td><td>{'drifted' if c.drifted else 'no drift'}</td></tr>"
+        f"<td>{c.threshold:g}</td><td>{'drifted' if c.drifted else 'no drift'}</td><td>{c.p_value:.2g}</td></tr>"
         for c in evidence
     )
-    table = f"<table cellpadding=6><tr><th>column<th>test<th>score<th>threshold<th></tr>{rows}</table>" if rows else ""
+    titles = "<tr><th>column<th>test<th>score<th>threshold<th><th>p-value</tr>"
+    table = f"<table cellpadding=6>{titles}{rows}</table>" if rows else ""
     return f'<header style="font-family:sans-serif;margin:2em"><h1>{html.escape(title)}</h1>{said}{table}</header>'

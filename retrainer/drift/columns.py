@@ -96,15 +96,23 @@ def unchanged(column: Column) -> float:
 
 def farthest(column: Column) -> float:
     """The score of two windows that have nothing in common; never one that a high threshold would let pass."""
-    score = _FARTHEST[column.test]
-    return score if column.test in P_VALUES else max(score, column.threshold)
+    test, threshold = rule(column)
+    return _FARTHEST[test] if test in P_VALUES else max(_FARTHEST[test], threshold)
 
 
-def verdict(name: str, column: Column, score: float) -> ColumnDrift:
+def rule(column: Column) -> tuple[str, float]:
+    """The test and the threshold of a column that is watched."""
+    assert column.test is not None
+    assert column.threshold is not None
+    return column.test, column.threshold
+
+
+def verdict(name: str, column: Column, score: float, p_value: float) -> ColumnDrift:
     """The evidence on one column. JSON has no NaN or infinity: see `_finite`."""
+    test, threshold = rule(column)
     value = _finite(column, score)
-    drifted = value < column.threshold if column.test in P_VALUES else value >= column.threshold
-    return ColumnDrift(column=name, test=column.test, score=value, threshold=column.threshold, drifted=drifted)
+    drifted = value < threshold if test in P_VALUES else value >= threshold
+    return ColumnDrift(column=name, test=test, score=value, threshold=threshold, drifted=drifted, p_value=p_value)
 
 
 def _finite(column: Column, score: float) -> float:

@@ -166,6 +166,11 @@ async def test_the_shifted_column_has_drifted_and_the_others_have_not(s3: S3, an
     evidence = await analyst.measure(effect([current], reference), policy())
     assert (evidence.rows, evidence.reference_rows) == (1_000, 6_000)
     assert {c.column: c.drifted for c in evidence.drift} == {"amount": True, "age": False, "item": False}
+    assert {c.column: bool(c.p_value is not None and c.p_value < 1e-9) for c in evidence.drift} == {
+        "amount": True,
+        "age": False,
+        "item": False,
+    }
     assert evidence.drift_share == pytest.approx(1 / 3)
     assert evidence.drift[0].score == pytest.approx(1.0, abs=0.1)
 
@@ -204,6 +209,59 @@ async def test_predictions_are_joined_with_the_labels_of_the_current_window(s3: 
     served = {"request": ["1-0", "1-1", "1-1", "1-3", "unknown"], "items": [[1], [9], [7, 2], [4], [1]]}
     logged = s3.put("predictions/m/a.parquet", served)
     evidence = await analyst.measure(effect([current], logged=logged), policy({}, PREDICTIONS))
+    assert evidence.performance is not None
+    assert (evidence.performance.value, evidence.performance.labels) == (1.0, 2)
+
+
+async def test_each_batch_has_the_loss_of_its_own_labels(s3: S3, analyst: WorkerAnalyst) -> None:
+    first = s3.put("data/m/loss-1.parquet", {**rows(1, 2), "item": [1, 2]})
+    second = s3.put("data/m/loss-2.parquet", {**rows(2, 2), "item": [3, 4]})
+    unknown = s3.put("data/m/loss-3.parquet", rows(3, 2))
+    logged = s3.put("predictions/m/l.parquet", {"request": ["1-0", "1-1", "2-0"], "items": [[1], [9], [3]]})
+    evidence = await analyst.measure(effect([first, second, unknown], logged=logged), policy({}, PREDICTIONS))
+    assert [(x.key, x.version, x.labels, x.mean) for x in evidence.losses] == [
+        (first.key, first.version, 2, 0.5),
+        (second.key, second.version, 1, 0.0),
+    ]
+    assert evidence.estimated is None
+
+
+SURE = {
+    "prefix": "predictions/m/",
+    "key": "request",
+    "prediction": "said",
+    "label": "item",
+    "metric": "accuracy",
+    "confidence": "sure",
+}
+
+
+async def test_predictions_without_any_data_have_an_estimate_and_nothing_else(s3: S3, analyst: WorkerAnalyst) -> None:
+    logged = s3.put("predictions/m/sure.parquet", {"request": ["a", "b"], "said": ["x", "y"], "sure": [0.5, 0.9]})
+    evidence = await analyst.measure(effect([], logged=logged), policy(COLUMNS, SURE))
+    assert (evidence.rows, evidence.drift, evidence.performance, evidence.losses) == (0, (), None, ())
+    assert evidence.estimated is not None
+    assert evidence.estimated.value == pytest.approx(0.7)
+    assert evidence.estimated.labels == 2
+
+
+@pytest.mark.parametrize("written_as", ["csv", "jsonl"])
+async def test_batches_and_predictions_need_not_be_parquet(s3: S3, analyst: WorkerAnalyst, written_as: str) -> None:
+    def put(key: str, columns: Mapping[str, Any]) -> Batch:
+        made = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        if written_as == "jsonl":
+            return s3.put(f"{key}.jsonl", "\n".join(json.dumps(row, default=float) for row in made).encode())
+        lines = [",".join(columns), *(",".join(str(v) for v in row.values()) for row in made)]
+        return s3.put(f"{key}.csv", "\n".join(lines).encode())
+
+    whole = declared(COLUMNS, SURE)
+    whole["data"]["format"] = written_as
+    old, new = put("data/m/f-old", rows(1, 2_000)), put("data/m/f-new", rows(2, 500, shift=1.0))
+    served = {"request": ["2-0", "2-1"], "said": rows(2, 500)["item"][:2], "sure": [0.5, 0.9]}
+    logged = put("predictions/m/f", served)
+    evidence = await analyst.measure(effect([new], [old], logged), Policy.model_validate(whole))
+    assert evidence.refused == ()
+    assert {c.column: c.drifted for c in evidence.drift} == {"amount": True, "age": False, "item": False}
     assert evidence.performance is not None
     assert (evidence.performance.value, evidence.performance.labels) == (1.0, 2)
 

@@ -56,6 +56,28 @@ def test_a_batch_larger_than_the_first_request_is_read_in_ranges(s3: S3, dataset
     assert np.array_equal(values.numbers(rows.columns["a", "number"]), noise[0])
 
 
+def test_csv_and_json_lines_larger_than_the_first_request_are_read_whole(s3: S3, datasets: Datasets) -> None:
+    rows = range(150_000)
+    written = {
+        "csv": "a,b\n" + "\n".join(f"{i},name {i % 7}" for i in rows),
+        "jsonl": "\n".join(f'{{"a":{i},"b":"name {i % 7}"}}' for i in rows),
+    }
+    for name, text in written.items():
+        batch = s3.put(f"data/m/large.{name}", text.encode())
+        assert batch.size_bytes > TAIL_BYTES
+        found = read(datasets.read(batch, [("a", "number"), ("b", "text")], written_as=name))  # type: ignore[arg-type]
+        assert np.array_equal(values.numbers(found.columns["a", "number"]), np.arange(150_000))
+        assert values.texts(found.columns["b", "text"])[-1] == f"name {149_999 % 7}"
+
+
+def test_a_batch_in_another_format_than_declared_is_refused(s3: S3, datasets: Datasets) -> None:
+    parquet = s3.put("data/m/a.parquet", {"a": [1.0]})
+    csv = s3.put("data/m/a.csv", b"a\n1\n")
+    assert refused(datasets.read(csv, [("a", "number")])).startswith("it cannot be read as parquet: ")
+    assert refused(datasets.read(parquet, [("a", "number")], written_as="csv")).startswith("it cannot be read as csv: ")
+    assert refused(datasets.read(parquet, [("a", "number")], written_as="jsonl")).startswith("line 1 is not JSON: ")
+
+
 @pytest.mark.parametrize(
     ("columns", "why"),
     [

@@ -8,7 +8,7 @@ import pytest
 from steps.errors import DataError, InputError, ManifestError
 from steps.names import check_names
 from steps.objects import Uri, read_document
-from steps.validate import check_manifest, check_timeouts, validate
+from steps.validate import check_format, check_manifest, check_timeouts, validate
 from tests.deploy.aws_clients import client
 from tests.deploy.batches import batch, parquet, put, request
 
@@ -113,6 +113,12 @@ def test_batches_without_rows_are_no_data(bucket: str, model: str) -> None:
 def test_a_job_that_may_wait_for_less_than_it_may_run_is_refused() -> None:
     with pytest.raises(InputError, match="wait_seconds is 60, less than training_seconds, 3600"):
         check_timeouts({"training_seconds": 3600, "wait_seconds": 60})
+
+
+def test_batches_that_are_not_parquet_are_refused_before_anything_is_read() -> None:
+    check_format("parquet")
+    with pytest.raises(InputError, match=r"data\.format is csv, and this state machine trains on parquet only"):
+        check_format("csv")
 
 
 @pytest.mark.parametrize(

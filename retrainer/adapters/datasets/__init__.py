@@ -1,43 +1,29 @@
-"""Reads columns of parquet batches from S3. What cannot be used is refused; S3 being away is no batch's fault."""
+"""Reads columns of batches from S3. What cannot be used is refused; S3 being away is no batch's fault."""
 
-import io
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import boto3
 import pyarrow as pa
-import pyarrow.parquet as pq
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
+from retrainer.adapters.datasets import formats
+from retrainer.adapters.datasets.formats import Format, Rows, UnusableError, Want
+from retrainer.adapters.datasets.s3_file import TAIL_BYTES, S3File
 from retrainer.core.window import Batch, Refusal
-from retrainer.drift.values import Kind, WrongTypeError, canonical
 from retrainer.ports import PermanentError, TransientError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-Want = tuple[str, Kind]
-"""A column, and how it is read."""
-
-TAIL_BYTES = 1 << 20
-"""The first request asks for the object's end, where parquet has its index: a batch up to this size takes one request,
-and of a larger one only the columns wanted are fetched."""
+__all__ = ["TAIL_BYTES", "Datasets", "Format", "Rows", "Want"]
 
 _ETAG = re.compile(r"^[0-9a-f]{32}(-\d+)?$")
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
 _FORBIDDEN = frozenset({"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """The columns of one batch that were asked for, in canonical form."""
-
-    count: int
-    columns: Mapping[Want, pa.ChunkedArray]
 
 
 class Datasets:
@@ -50,9 +36,15 @@ class Datasets:
         self._cache: OrderedDict[tuple[str, str], Rows] = OrderedDict()
 
     def read(
-        self, batch: Batch, wants: Collection[Want], *, required: Collection[str] = (), remembered: bool = False
+        self,
+        batch: Batch,
+        wants: Collection[Want],
+        *,
+        required: Collection[str] = (),
+        remembered: bool = False,
+        written_as: Format = "parquet",
     ) -> Rows | Refusal:
-        """The columns wanted, or why the batch cannot be used. `required` columns must be there, and are not read.
+        """The columns wanted, or why the batch cannot be used. `required` columns must be there, and are not returned.
 
         `remembered` allows an answer from an earlier call. Raises TransientError or PermanentError.
         """
@@ -61,7 +53,7 @@ class Datasets:
         if remembered and known and set(wants) <= known.columns.keys():
             self._cache.move_to_end(name)
             return known
-        rows = self._read(batch, wants, required)
+        rows = self._read(batch, wants, required, written_as)
         if isinstance(rows, str):
             return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=rows)
         self._remember(name, rows)
@@ -74,19 +66,21 @@ class Datasets:
         except (ClientError, BotoCoreError) as error:
             raise _translated(error, f"s3://{bucket}/{key}") from error
 
-    def _read(self, batch: Batch, wants: Collection[Want], required: Collection[str]) -> Rows | str:
-        source: _S3File | None = None
+    def _read(self, batch: Batch, wants: Collection[Want], required: Collection[str], written_as: Format) -> Rows | str:
+        source: S3File | None = None
         try:
-            source = _S3File(self._s3, batch)
+            source = S3File(self._s3, batch)
             if changed := _changed(batch, source):
                 return changed
-            return _columns(pq.ParquetFile(pa.PythonFile(source, mode="r"), pre_buffer=True), wants, required)
+            return formats.read(source, source.size, written_as, wants, required)
+        except UnusableError as error:
+            return str(error)
         except (ClientError, BotoCoreError) as error:
             return _refused(error, batch)
         except (pa.ArrowException, OSError) as error:
             if source and source.error:
                 return _refused(source.error, batch)
-            return f"it cannot be read as parquet: {_first_line(error)}"
+            return f"it cannot be read as {written_as}: {_first_line(error)}"
 
     def _remember(self, name: tuple[str, str], rows: Rows) -> None:
         self._cache[name] = rows
@@ -95,70 +89,7 @@ class Datasets:
             self._cache.popitem(last=False)
 
 
-class _S3File(io.RawIOBase):
-    """One version of an object as a file to be read anywhere; `error` is what S3 answered to a read that failed."""
-
-    def __init__(self, s3: "S3Client", batch: Batch) -> None:
-        super().__init__()
-        self._s3, self._bucket, self._key, self._at = s3, batch.bucket, batch.key, 0
-        self.error: ClientError | BotoCoreError | None = None
-        answer = s3.get_object(Bucket=batch.bucket, Key=batch.key, Range=f"bytes=-{TAIL_BYTES}")
-        self.etag = answer["ETag"]
-        self._tail = answer["Body"].read()
-        total = answer.get("ContentRange", "").rpartition("/")[2]
-        self.size = int(total) if total.isdigit() else len(self._tail)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        end = self.size if size < 0 else min(self._at + size, self.size)
-        data = self._range(self._at, end) if self._at < end else b""
-        self._at += len(data)
-        return data
-
-    def _range(self, start: int, end: int) -> bytes:
-        tail_at = self.size - len(self._tail)
-        if start >= tail_at:
-            return self._tail[start - tail_at : end - tail_at]
-        wanted = f"bytes={start}-{end - 1}"
-        try:
-            answer = self._s3.get_object(Bucket=self._bucket, Key=self._key, Range=wanted, IfMatch=self.etag)
-            return answer["Body"].read()
-        except (ClientError, BotoCoreError) as error:
-            self.error = error
-            raise OSError(str(error)) from error
-
-
-def _columns(file: pq.ParquetFile, wants: Collection[Want], required: Collection[str]) -> Rows | str:
-    held = file.schema_arrow.names
-    missing = sorted({*required, *(name for name, _ in wants)} - set(held))
-    if missing:
-        which = "column " + repr(missing[0]) if len(missing) == 1 else "columns " + ", ".join(map(repr, missing))
-        return f"it has no {which}; it has {_some(held)}"
-    if not file.metadata.num_rows:
-        return "it has no rows"
-    table = file.read(columns=sorted({name for name, _ in wants}), use_threads=False)
-    columns: dict[Want, pa.ChunkedArray] = {}
-    for name, kind in wants:
-        try:
-            columns[name, kind] = canonical(table.column(name), kind)
-        except WrongTypeError as error:
-            return f"column {name!r} {error}"
-    return Rows(count=table.num_rows, columns=columns)
-
-
-def _changed(batch: Batch, found: _S3File) -> str:
+def _changed(batch: Batch, found: S3File) -> str:
     """An ETag can be compared; of a sequencer or a version id only the size tells, and a size of 0 is no size."""
     if not found.size:
         return "it is empty, 0 bytes"
@@ -191,10 +122,6 @@ def _translated(error: ClientError | BotoCoreError, what: str) -> TransientError
 
 def _size(rows: Rows) -> int:
     return sum(column.nbytes for column in rows.columns.values())
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
 
 
 def _first_line(error: Exception) -> str:
