@@ -38,6 +38,7 @@ def evaluate(
         "baselines": {name: values(entry["metrics"]) for name, entry in document["baselines"].items()},
         "challenger": by_job[best["job"]][metric],
         "champion": None if champion_metrics is None else champion_metrics.get(metric),
+        "rows": document.get("cases"),
     }
 
 

@@ -48,6 +48,8 @@ STATE = INPUT | {
         "baselines": {"popularity": {"ndcg_at_10": 0.05}},
         "challenger": 0.12,
         "champion": None,
+        "rows": 400,
+        "cost": None,
     },
     "package": {"arn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/recommender/1"},
     "verdict": {"accepted": True, "reason": "ndcg_at_10 0.1200 beats popularity.", "gain": None},

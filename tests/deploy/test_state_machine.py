@@ -113,7 +113,7 @@ def test_on_demand_continues_from_the_checkpoint_of_spot() -> None:
 
 def test_every_ending_has_the_output_the_observer_reads() -> None:
     wanted = "outcome reason decision_id model generation model_package_arn metric challenger champion gain candidate "
-    wanted += "metrics cost"
+    wanted += "metrics rows cost"
     assert [key.removesuffix(".$") for key in definition()["States"]["Conclude"]["Parameters"]] == wanted.split()
     endings = {s["Parameters"]["outcome"] for _, s in states() if s.get("ResultPath") == "$.conclusion"}
     assert endings == {"promoted", "refused", "rejected", "superseded"}

@@ -90,6 +90,7 @@ def test_the_better_of_two_candidates_is_promoted(stack: Stack, model: str) -> N
         "gain": None,
         "candidate": "c1",
         "metrics": {"ndcg_at_10": 0.2},
+        "rows": 1,
         "cost": None,
     }
     sagemaker = client("sagemaker")
