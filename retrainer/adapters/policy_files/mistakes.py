@@ -1,45 +1,29 @@
 """What pydantic found wrong with a policy, told to the person who wrote it: the place, the field, what to write."""
 
-import difflib
 import re
-from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.nodes import MappingNode
 
-from retrainer.adapters.policy_files.strict_yaml import mark, shown
-from retrainer.core.policy import Policy
+from retrainer.adapters.policy_files import meant, places
+from retrainer.adapters.policy_files.fields import fields
+from retrainer.adapters.policy_files.shapes import no_list, no_rule, no_section, no_text
+from retrainer.adapters.policy_files.strict_yaml import shown
+from retrainer.adapters.policy_files.unknown import unknown
+from retrainer.adapters.policy_files.write import write_for
 
 TOLD_MAX: Final = 50
 """Mistakes told at once; whoever has more has put the wrong file there."""
 SENTENCE_MAX: Final = 400
 
-_WRITE: Final = {
-    "model": "lower-case letters, digits and -, at most 24, as in model: recommender",
-    "bucket": "the bucket that batches arrive in, or leave it out where the daemon's settings name one",
-    "prefix": "a key prefix that ends in /, as in data/recommender/",
-    "timestamp": "the name of the column that holds the time of each row",
-    "name": "lower-case letters, digits and -, as in name: nightly",
-    "metric": "the metric's name, as in ndcg_at_10",
-    "test": "the test by its name, as in test: wasserstein",
-    "kind": "kind: numerical or kind: categorical",
-    "threshold": "the distance (or p-value) from which the column has drifted, as in 0.1",
-    "cron": "five fields in quotes, as in cron: '0 2 * * *'",
-    "share": "the share of drifted columns, as in share: 0.5",
-    "state_machine": "arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, or leave it out where the settings name one",
-    "candidates": "at least one, as in candidates: [{name: sasrec}]",
-    "instance_type": "an instance type, as in ml.g4dn.xlarge",
-    "processing_instance_type": "an instance type, as in ml.m5.large",
-    "serving_instance_type": "an instance type, as in ml.m5.large",
-    "data": "the section data: with at least prefix: and timestamp:",
-    "action": "the section action: with at least candidates:",
-    "gate": "the section gate: with at least metric:",
-}
-"""What to write in a field; where it is not told here, pydantic's own words say what is expected."""
+_PRIMITIVES: Final = frozenset({"str", "float", "int", "bool"})
+_UNDECLARED: Final = re.compile(r"when names (.+), which is not declared; write one of (.*)", re.DOTALL)
+_CONSTRAINTS: Final = frozenset(
+    {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "too_short", "too_long"}
+)
 
 
 def told(path: Path, root: MappingNode, error: ValidationError) -> str:
@@ -54,99 +38,136 @@ def told(path: Path, root: MappingNode, error: ValidationError) -> str:
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without "too short" of a list whose items are themselves wrong: pydantic counts only the good ones."""
-    places = [e["loc"] for e in errors]
-    return [
-        e for e in errors if e["type"] != "too_short" or not any(p[: len(e["loc"])] == e["loc"] != p for p in places)
-    ]
+    """Without what follows from another mistake, or says it again.
+
+    "Too short" of a list whose items are themselves wrong: pydantic counts only the good ones. A value that may be a
+    text or a number is told once, not for each.
+    """
+    places_ = [e["loc"] for e in errors]
+    found: dict[tuple[int | str, ...], ErrorDetails] = {}
+    for e in errors:
+        loc = e["loc"]
+        if e["type"] == "too_short" and any(p[: len(loc)] == loc != p for p in places_):
+            continue
+        if loc and loc[-1] in _PRIMITIVES and loc[:2] == ("backtest", "parameters"):
+            found[loc[:-1]] = {**e, "loc": loc[:-1], "type": "no_plain_value"}
+            continue
+        found[(*loc, e["type"], e["msg"])] = e
+    return list(found.values())
 
 
 def _told(root: MappingNode, error: ErrorDetails) -> tuple[int, int, str]:
     """Line, column and sentence of one of pydantic's errors."""
-    where = [part for part in error["loc"] if part != "[key]"]
-    line, column = _place(root, where, at_key=error["type"] == "extra_forbidden")
+    where = places.path(error)
+    said = _sentence(where, error)
+    if error["type"] == "value_error":
+        if undeclared := _UNDECLARED.fullmatch(said):
+            return _undeclared(root, where, undeclared[1], undeclared[2].split(", "))
+        line, column = places.place(root, places.named(root, where, said), at_key=False)
+    else:
+        line, column = places.place(root, where, at_key=error["type"] == "extra_forbidden")
     name = ".".join(str(part) for part in where)
-    said = f"{name}: {_sentence(where, error)}" if name else _sentence(where, error)
+    said = f"{name}: {said}" if name else said
     return line, column, said if len(said) <= SENTENCE_MAX else said[: SENTENCE_MAX - 3] + "..."
 
 
-def _place(root: MappingNode, where: Iterable[int | str], *, at_key: bool) -> tuple[int, int]:
-    """Line and column of a value if it stands on its key's line, else of the key; of the parent where there is none."""
-    node: Node = root
-    line, column = 1, 1
-    for part in where:
-        if isinstance(node, MappingNode):
-            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if pair is None:
-                break
-            line, column = mark(pair[0])
-            node = pair[1]
-            if isinstance(node, ScalarNode) and mark(node)[0] == line and not at_key:
-                column = mark(node)[1]
-        elif isinstance(node, SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line, column = mark(node)
-        else:
-            break
-    return line, column
-
-
-def _sentence(where: list[int | str], error: ErrorDetails) -> str:
+def _sentence(where: list[int | str], error: ErrorDetails) -> str:  # noqa: C901 - one arm a kind of error
     """What is wrong, and what to write instead."""
-    name = next((str(part) for part in reversed(where) if isinstance(part, str)), "")
-    write = _WRITE.get(name)
+    given = error["input"]
     match error["type"]:
         case "missing":
-            return f"is missing; write {write or f'{name}: and its value'}"
+            return f"is missing; write {write_for(where) or f'{where[-1]}: and its value'}"
         case "extra_forbidden":
-            return _unknown(where)
+            return unknown(where)
         case "value_error":
-            return error["msg"].removeprefix("Value error, ")
+            return _valued(where, error["msg"].removeprefix("Value error, "), given)
         case "literal_error":
-            return f"{shown(error['input'])} is not known; write {error['ctx']['expected'].replace(chr(39), '')}"
+            known = [word.strip("' ") for word in re.split(r", | or ", error["ctx"]["expected"])]
+            every = error["ctx"]["expected"].replace("'", "")
+            close = meant.one_of(given, known)
+            return f"{shown(given)} is not known; write {f'{close} (of {every})' if close else every}"
         case "bool_parsing" | "bool_type":
-            return f"{shown(error['input'])} is neither yes nor no; write true or false"
+            return f"{shown(given)} is neither yes nor no; write true or false"
+        case "string_type" if "when" in where:
+            return no_rule(given)
         case "string_type":
-            return f"{shown(error['input'])} is not a text; write it in quotes"
+            return no_text(where, given)
+        case "no_plain_value":
+            return f"{shown(given)} is not one value; write a text or a number"
         case "model_type" | "model_attributes_type" | "dict_type":
-            fields = ", ".join(_fields(where))
-            return f"{shown(error['input'])} is not a section; write {fields or 'fields'} below it, indented"
+            return no_section(where, given, fields(where))
         case "tuple_type":
-            return f"{shown(error['input'])} is not a list; write [one, two], or each on a line of its own after -"
+            return no_list(where, given)
         case "string_pattern_mismatch":
             pattern = error["ctx"]["pattern"]
-            return f"{shown(error['input'])} cannot be used; write {write or f'what matches {pattern}'}"
+            close = meant.matching(given, pattern)
+            write = write_for(where) or f"what matches {pattern}"
+            return f"{shown(given)} cannot be used; write {f'{close} ({write})' if close else write}"
+        case "int_from_float" | "int_parsing" | "int_type" | "float_parsing" | "float_type":
+            return _numbered(where, error)
         case _:
-            expected = re.sub(r"^\w+ should |, unable to .*$| after validation, not \d+$", "", error["msg"])
-            return f"{shown(error['input'])} should {expected}; write {write or 'such a value'}"
+            return _limited(where, error)
 
 
-def _unknown(where: list[int | str]) -> str:
-    fields = _fields(where[:-1])
-    close = difflib.get_close_matches(str(where[-1]), fields, n=1)
-    if close:
-        return f"there is no such field; write {close[0]}"
-    return f"there is no such field; write one of {', '.join(fields)}"
+def _numbered(where: list[int | str], error: ErrorDetails) -> str:
+    given = error["input"]
+    if isinstance(given, float) and where[-1] == "canary_percent":
+        return f"{given:g} is a share, and this is a percentage; write {given * 100:g}"
+    what = "a whole number" if error["type"].startswith("int") else "a number"
+    close = meant.number(given, is_percent=where[-1] == "canary_percent") if isinstance(given, str) else ""
+    return f"{shown(given)} is not {what}; write {close or write_for(where) or what}"
 
 
-def _fields(where: Iterable[int | str]) -> list[str]:
-    """The names of the fields of the section at that place, by way of the schema."""
-    made = _schema()
-    at: dict[str, Any] = made
-    for part in where:
-        at = at.get("items", {}) if isinstance(part, int) else at.get("properties", {}).get(part, _values_of(at))
-        for option in at.get("anyOf", ()):
-            at = option if "$ref" in option else at
-        if "$ref" in at:
-            at = made["$defs"][at["$ref"].rpartition("/")[2]]
-    return list(at.get("properties", {}))
+def _limited(where: list[int | str], error: ErrorDetails) -> str:
+    """A number past its limits, or anything pydantic says that nothing is said of here."""
+    given = error["input"]
+    limits: dict[str, Any] = error.get("ctx") or {}
+    if isinstance(given, int | float) and 1 < given <= 100 and limits.get("le", limits.get("lt")) in (1, 0.5):
+        return f"{given:g} is not a share of one; write {given / 100:g} for {given:g} %"
+    expected = re.sub(r"^\w+ should |, unable to .*$| after validation, not \d+$", "", error["msg"])
+    write = write_for(where) or ("that" if error["type"] in _CONSTRAINTS else "such a value")
+    return f"{shown(given)} should {expected}; write {write}"
 
 
-@cache
-def _schema() -> dict[str, Any]:
-    return Policy.model_json_schema()
+def _valued(where: list[int | str], said: str, given: object) -> str:
+    """What a validator says, with what was probably meant."""
+    if "is neither a day nor a moment" in said and re.fullmatch(r"\d{4}-\d\d-\d\d", str(given)):
+        return f"{shown(given)} is in no calendar; write a day that there is"
+    for sign, guess in (
+        ("is not a duration", meant.duration),
+        ("is not a time of day", meant.clock),
+        ("is neither a day nor a moment", meant.day),
+        ("is not a cron expression", meant.cron),
+        ("is not a time zone", meant.time_zone),
+    ):
+        if sign in said and (close := guess(given)):
+            begun = said.partition("; write")[0].replace("None is", "nothing is")
+            return f"{begun}; write {close}"
+    return said
 
 
-def _values_of(at: dict[str, Any]) -> dict[str, Any]:
-    values = at.get("additionalProperties")
-    return values if isinstance(values, dict) else {}
+def _undeclared(root: MappingNode, where: list[int | str], name: str, declared: list[str]) -> tuple[int, int, str]:
+    """A rule names what the policy does not declare."""
+    there = places.of_text(root, [*where, "when"], name) or places.place(root, [*where, "when"], at_key=False)
+    bare = next((d for d in declared if d.partition(":")[2] == name), "")
+    close = bare or meant.one_of(name, declared)
+    if name == "manual":
+        said = "a request by hand always starts a retraining, whatever when says; leave manual out"
+    elif found := re.fullmatch(r"(\d+) of (?:the last )?(\d+)(?: windows of)? (\w+)", name):
+        said = f"{name!r} is not a rule; write {{of: {found[3]}, at_least: {found[1]}, windows: {found[2]}}}"
+    elif parts := _spoken(name):
+        said = f"{name!r} is not a rule; write {{{parts[0]}: [{', '.join(parts[1:])}]}}"
+    elif close:
+        said = f"{name} is not declared; write {close}"
+    else:
+        said = f"{name} is not declared; declare it beside when, or write one of {', '.join(declared)}"
+    return *there, f"triggers.when: {said}"
+
+
+def _spoken(text: str) -> list[str]:
+    """`a and b` as all and its parts, `a or b` as any and its parts."""
+    for sign, kind in ((r"\s+(?:and|AND|&&?)\s+", "all"), (r"\s+(?:or|OR|\|\|?)\s+", "any")):
+        parts = re.split(sign, text)
+        if len(parts) > 1:
+            return [kind, *parts]
+    return []

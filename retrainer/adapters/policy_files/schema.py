@@ -2,8 +2,35 @@
 
 import json
 import re
+from typing import Any, Final
 
 from retrainer.core.policy import Policy
+
+_NAMES: Final = [
+    {"enum": ["drift", "performance", "regret", "volume"]},
+    {"type": "string", "pattern": "^schedule:[a-z0-9-]{1,24}$", "examples": ["schedule:nightly"]},
+    {"type": "string", "pattern": "^alarm:.+$", "examples": ["alarm:high-latency"]},
+]
+"""What the name of a trigger in a rule may be; the schema cannot know which are declared."""
+_MORE: Final[dict[str, dict[str, Any]]] = {
+    "Budget": {"anyOf": [{"required": ["executions"]}, {"required": ["money"]}]},
+    "Column": {"dependentRequired": {"threshold": ["test"]}},
+    "Current": {"maxProperties": 1},
+    "DriftTrigger": {"dependentRequired": {"clear": ["share"]}},
+    "Fleet": {"anyOf": [{"required": ["concurrency"]}, {"required": ["budget"]}]},
+    "Reference": {"if": {"properties": {"of": {"const": "fixed"}}, "required": ["of"]}, "then": {"required": ["keys"]}},
+    "PerformanceTrigger": {
+        "anyOf": [{"required": ["drop"]}, {"required": ["limit"]}],
+        "dependentRequired": {"clear": ["drop"]},
+    },
+}
+"""What validators ask for that a schema can say, so that an editor marks it too."""
+_MOMENT: Final = r"^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d))?$"
+_PATTERNS: Final = {
+    ("Schedule", "cron"): r"^\s*\S+(\s+\S+){4}\s*$",
+    ("Freeze", "from"): _MOMENT,
+    ("Freeze", "to"): _MOMENT,
+}
 
 
 def schema() -> str:
@@ -13,7 +40,12 @@ def schema() -> str:
         made["$defs"][owner]["required"].remove(filled)
     plain = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}
     made["$defs"]["Candidate"]["properties"]["hyperparameters"]["additionalProperties"] = plain
+    for owner, more in _MORE.items():
+        made["$defs"][owner] |= more
+    for (owner, name), pattern in _PATTERNS.items():
+        made["$defs"][owner]["properties"][name]["pattern"] = pattern
     _write_durations(made)
+    _name_triggers(made)
     return json.dumps(made, indent=2) + "\n"
 
 
@@ -28,3 +60,15 @@ def _write_durations(at: object) -> None:
     elif isinstance(at, list):
         for value in at:
             _write_durations(value)
+
+
+def _name_triggers(at: object) -> None:
+    """In rules, the names of triggers for any text."""
+    if isinstance(at, dict):
+        if {"$ref": "#/$defs/AllOf"} in at.get("oneOf", ()):
+            at["oneOf"] = [*_NAMES, *(option for option in at["oneOf"] if "$ref" in option)]
+        for value in at.values():
+            _name_triggers(value)
+    elif isinstance(at, list):
+        for value in at:
+            _name_triggers(value)

@@ -44,9 +44,11 @@ def compose(path: Path) -> MappingNode:
         _refuse_cleverness(path, text)
         root = _yaml().compose(text)
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        problem = str(error.problem or error.context)
+        is_open = "unexpected end of stream" in problem and error.context_mark
+        mark = error.context_mark if is_open else error.problem_mark or error.context_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}:1:1"
-        raise ConfigError(f"{where}: this is not YAML: {error.problem or error.context}; {_repair(text)}") from error
+        raise ConfigError(f"{where}: this is not YAML: {problem}; {_repair(text, problem)}") from error
     except (YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{path}:1:1: this is not YAML: {type(error).__name__}; write one mapping") from error
     if not isinstance(root, MappingNode):
@@ -113,8 +115,24 @@ def _yaml() -> YAML:
     return YAML(typ="safe", pure=True)
 
 
-def _repair(text: str) -> str:
-    return "write spaces, not tabs" if "\t" in text else "check the indentation, the colons and the quotes before it"
+def _repair(text: str, problem: str) -> str:
+    if "\\t" in problem or ("\t" in text and "block" in problem):
+        return "write spaces, not tabs"
+    for sign, instead in _REPAIRS:
+        if sign in problem:
+            return instead
+    return "check the indentation, the colons and the quotes before it"
+
+
+_REPAIRS: Final = (
+    ("'%' that cannot start", "write a share as 0.15, and a text that begins with % in quotes"),
+    ("cannot start any token", "a text that begins with this character goes in quotes"),
+    ("mapping values are not allowed", "a text with a colon in it goes in quotes; else check the indentation"),
+    ("expected alphabetic or numeric character", "a text that begins with * or & goes in quotes, as in '* * * * *'"),
+    ("expected <block end>", "the line is indented like none above it; begin it where its neighbours begin"),
+    ("unexpected end of stream", "a quote that opens here is not closed"),
+    ("another document", "write one policy a file, without ---"),
+)
 
 
 def _refuse_cleverness(path: Path, text: str) -> None:
@@ -136,8 +154,10 @@ def _clever(event: Event) -> str | None:
     if isinstance(event, DocumentStartEvent) and (event.version or event.tags):
         return "a directive (%); a policy is YAML 1.2, and nothing else has to be said of it"
     if isinstance(event, NodeEvent) and event.anchor:
-        what = "alias" if isinstance(event, AliasEvent) else "anchor"
-        return f"the {what} {shown(event.anchor)}; write the value out instead"
+        if isinstance(event, AliasEvent):
+            quote = ", in quotes, as in '*/15 * * * *'" if "/" in event.anchor else " instead"
+            return f"the alias {shown(event.anchor)}; write the value out{quote}"
+        return f"the anchor {shown(event.anchor)}; write the value out instead"
     if tag := getattr(event, "tag", None):
         return f"the tag {tag!s:.60}; write the plain value instead"
     if isinstance(event, ScalarEvent) and len(event.value) > TEXT_MAX:
