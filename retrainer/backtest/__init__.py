@@ -1,0 +1,1 @@
+"""History in, what a policy would have done out: the daemon's own `decide` on a virtual clock."""

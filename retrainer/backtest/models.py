@@ -1,0 +1,132 @@
+"""The models of a history: trained on batches as the daemon's executions are, scored on others, and remembered.
+
+A model is named by everything it follows from (the batches' contents, the family, the task), so that policies which
+retrain at the same moment share one. Losses and metrics are kept on disk, models in memory only: one that is asked
+again for predictions is trained again.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from retrainer.backtest import task as tasks
+from retrainer.backtest.cache import Cache, code, named
+from retrainer.backtest.families import Model, Named
+from retrainer.backtest.history import History, microseconds
+from retrainer.backtest.task import Predicted, Task
+from retrainer.ports import PermanentError
+
+MODELS_KEPT = 16
+PREDICTIONS_KEPT = 128
+
+Indexes = tuple[int, ...]
+T = TypeVar("T")
+
+_HERE = Path(__file__).parent
+_CODE = tuple(_HERE / name for name in ("families.py", "models.py", "tabular.py", "task.py"))
+
+
+class Models:
+    """Trains and scores on one history for one task. `fitted` counts the trainings that were really done."""
+
+    def __init__(self, history: History, task: Task, family: Named, cache: Cache, *, holdout_share: float) -> None:
+        self._history, self.task, self._family, self._cache = history, task, family, cache
+        self._holdout_share = holdout_share
+        self._about = named(code(_CODE), list(family.identity), list(task.identity), holdout_share)
+        self._kept: OrderedDict[str, Model] = OrderedDict()
+        self._predicted: OrderedDict[tuple[str, int], Predicted] = OrderedDict()
+        self._names: dict[Indexes, str] = {}
+        self.fitted = 0
+
+    def name(self, learned: Indexes) -> str:
+        """The name of the model that learned from these batches."""
+        if learned not in self._names:
+            self._names[learned] = named(self._about, [self._history.batches[i].version for i in learned])
+        return self._names[learned]
+
+    def losses(self, learned: Indexes, scored: Sequence[int]) -> list[tuple[float, int]]:
+        """The sum of losses and the number of labels on each batch; (0, 0) where a batch has no label."""
+        name = self.name(learned)
+        known: dict[str, list[float]] = self._cache.get("losses", name) or {}
+        versions = [self._history.batches[i].version for i in scored]
+        lacking = [i for i, version in zip(scored, versions, strict=True) if version not in known]
+        if lacking:
+            known = dict(known)
+            for index in lacking:
+                found = tasks.losses(self._history.table(index), self.predicted(learned, index), self.task)
+                known[self._history.batches[index].version] = [float(found.sum()), len(found)]
+            self._cache.put("losses", name, known)
+        return [(known[version][0], int(known[version][1])) for version in versions]
+
+    def predicted(self, learned: Indexes, index: int) -> Predicted:
+        """What the model says of a batch. Raises PermanentError where it could not be trained."""
+        key = (self.name(learned), index)
+        if key not in self._predicted:
+            _keep(self._predicted, key, self._model(learned).predict(self._history.table(index)), PREDICTIONS_KEPT)
+        return self._predicted[key]
+
+    def on_holdout(self, learned: Indexes, manifest: Indexes) -> tuple[dict[str, float], int]:
+        """The metrics of a model on the holdout of a manifest, and the holdout's rows."""
+        name = named(self.name(learned), self.name(manifest))
+        if (known := self._cache.get("gate", name)) is None:
+            _, holdout = self.split(manifest)
+            metrics = tasks.metrics(holdout, self._model(learned).predict(holdout), self.task)
+            known = [metrics, holdout.num_rows]
+            self._cache.put("gate", name, known)
+        return known[0], known[1]
+
+    def baseline(self, which: str, manifest: Indexes) -> dict[str, float]:
+        """The metrics of a rule without a model on the holdout of a manifest."""
+        name = named(which, self.name(manifest))
+        if (known := self._cache.get("baseline", name)) is None:
+            train, holdout = self.split(manifest)
+            made = tasks.baseline(which, train, holdout.num_rows, self.task)
+            known = tasks.metrics(holdout, made, self.task)
+            self._cache.put("baseline", name, known)
+        return dict(known)
+
+    def split(self, manifest: Indexes) -> tuple[pa.Table, pa.Table]:
+        """Train and holdout, each by time: as deploy/steps/preprocess does, rows of one moment stay together."""
+        tables = [self._history.table(index) for index in manifest]
+        table = pa.concat_tables(tables, promote_options="permissive")
+        if self.task.timestamp not in table.column_names:
+            return self._cut(table, np.arange(table.num_rows))
+        moments = microseconds("the manifest's batches", table.column(self.task.timestamp))
+        order = np.argsort(moments, kind="stable")
+        return self._cut(table.take(pa.array(order)), moments[order])
+
+    def _cut(self, table: pa.Table, moments: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[pa.Table, pa.Table]:
+        first = moments[min(len(moments) - 1, int(len(moments) * (1 - self._holdout_share)))]
+        at = int(np.searchsorted(moments, first))
+        if not at:
+            share = f"{self._holdout_share:.0%}"
+            raise PermanentError(
+                f"the {len(moments)} rows cannot be split by time: none is older than the newest {share}"
+            )
+        return table.slice(0, at), table.slice(at)
+
+    def _model(self, learned: Indexes) -> Model:
+        name = self.name(learned)
+        if name not in self._kept:
+            train, _ = self.split(learned)
+            try:
+                model = self._family.family.fit(train, self.task)
+            except (ValueError, ArithmeticError) as error:
+                raise PermanentError(f"the training failed: {error!s:.300}") from error
+            self.fitted += 1
+            _keep(self._kept, name, model, MODELS_KEPT)
+        self._kept.move_to_end(name)
+        return self._kept[name]
+
+
+K = TypeVar("K")
+
+
+def _keep(kept: "OrderedDict[K, T]", key: K, value: T, most: int) -> None:
+    kept[key] = value
+    while len(kept) > most:
+        kept.popitem(last=False)
