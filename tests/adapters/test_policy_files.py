@@ -1,6 +1,7 @@
 """Policies from files: a mistake is told with its place and its cure, and a broken file changes nothing."""
 
 import json
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -282,6 +283,34 @@ def test_one_broken_file_does_not_keep_the_others_out(tmp_path: Path) -> None:
     files = PolicyFiles(tmp_path, DEFAULTS)
     assert list(files.current()) == ["recommender"]
     assert [p.name for p in files.errors()] == ["a.yaml"]
+
+
+def after(model: str, *others: str) -> str:
+    text = with_("model: recommender", f"model: {model}")
+    return text.replace("  cooldown: 5s\n", f"  cooldown: 5s\n  after: [{', '.join(others)}]\n") if others else text
+
+
+def test_models_that_would_wait_for_one_another_for_ever_are_told_and_what_was_in_force_stays(tmp_path: Path) -> None:
+    a, b = put(tmp_path, "a.yaml", after("a", "b")), put(tmp_path, "b.yaml", after("b", "c"))
+    put(tmp_path, "c.yaml", after("c"))
+    files = PolicyFiles(tmp_path, DEFAULTS)
+    before = files.current()
+    assert sorted(before) == ["a", "b", "c"]
+    c = put(tmp_path, "c.yaml", after("c", "a"))
+    assert files.reload() == frozenset()
+    assert files.current() == before
+    assert set(files.errors()) == {a, b, c}
+    assert re.search("guards.after: . after . after . after . would wait for one another", files.errors()[a])
+    put(tmp_path, "b.yaml", after("b"))
+    assert files.reload() == {"b", "c"}
+    assert files.errors() == {}
+
+
+def test_new_models_that_would_wait_for_one_another_are_not_taken(tmp_path: Path) -> None:
+    put(tmp_path, "a.yaml", after("a", "b"))
+    put(tmp_path, "b.yaml", after("b", "a"))
+    put(tmp_path, "c.yaml", after("c"))
+    assert list(PolicyFiles(tmp_path, DEFAULTS).current()) == ["c"]
 
 
 def test_two_files_for_one_model_are_both_told_and_what_was_in_force_stays(tmp_path: Path) -> None:

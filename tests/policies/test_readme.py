@@ -44,6 +44,11 @@ def test_yaml_in_the_reference_is_right(tmp_path: Path, block: str) -> None:
     assert wiring.load_policy(whole(tmp_path, block)).model == "churn"
 
 
+def test_the_policy_in_the_projects_readme_is_right(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", (POLICIES.parent / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert wiring.load_policy(whole(tmp_path, block)).model == "churn"
+
+
 def test_cases_in_the_reference_hold(tmp_path: Path) -> None:
     policy = wiring.load_policy(whole(tmp_path, BLOCKS[-1]))
     (text,) = CASES

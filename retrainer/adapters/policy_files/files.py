@@ -1,8 +1,9 @@
 """One policy from a file, and all of them from a directory, again and again."""
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ class PolicyFiles:
             names = " and ".join(p.name for p in paths)
             for path in paths:
                 self._errors[path] = f"{path}:1:1: model: {names} are both for {model}; give one of them another model"
+        while circle := _circle(chosen):
+            said = " after ".join(circle)
+            for model in set(circle):
+                why = f"guards.after: {said} would wait for one another for ever; leave one of them out"
+                self._errors |= {path: f"{path}:1:1: {why}" for path in of[model]}
+                chosen.pop(model)
+            kept = {model: before[model] for model in set(circle) & before.keys()}
+            if not _circle({**chosen, **kept}):
+                chosen |= kept
         return chosen
 
 
@@ -138,6 +148,15 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 def _hash_of(policies: Mapping[str, tuple[Policy, str]], model: str) -> str | None:
     return policies[model][1] if model in policies else None
+
+
+def _circle(policies: Mapping[str, tuple[Policy, str]]) -> Sequence[str]:
+    """Models that each wait for the next one, the first again at the end; empty where there is no such circle."""
+    try:
+        TopologicalSorter({model: policy.guards.after for model, (policy, _) in policies.items()}).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return ()
 
 
 def _filled(value: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
