@@ -63,5 +63,5 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, str]:
 def is_wanted(event: Mapping[str, Any], end: str) -> bool:
     """Whether the policy wants to hear of such an end; an execution that no policy speaks for is always told of."""
     given = event.get("input")
-    notify = given.get("notify") if isinstance(given, dict) else None
-    return not isinstance(notify, dict) or end in notify.get("on", ())
+    wanted = given.get("notify") if isinstance(given, dict) else None
+    return not isinstance(wanted, list) or end in wanted

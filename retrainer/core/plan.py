@@ -67,6 +67,7 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
         },
         "gate": policy.gate.model_dump(mode="json"),
         "approval": policy.approval,
+        "input": policy.action.input,
         "poll_seconds": int(policy.action.poll.total_seconds()),
         "rollout": {
             "canary_percent": policy.rollout.canary_percent,

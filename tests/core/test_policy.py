@@ -1,12 +1,18 @@
 """A policy that cannot work is refused with what to write instead."""
 
+import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from pydantic import ValidationError
 
+from retrainer.core import plan
+from retrainer.core.state import ModelState
+from retrainer.core.window import Batch
 from tests.core.transcript import policy_with
+
+BATCH = Batch(bucket="b", key="data/m/a.parquet", version="1", size_bytes=10, rows=5)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +172,25 @@ def test_durations_have_units() -> None:
     assert policy_with("guards.cooldown = 2w").guards.cooldown == timedelta(weeks=2)
     policy = policy_with()
     assert type(policy).model_validate(policy.model_dump()) == policy
+
+
+@pytest.mark.parametrize("number", ["Infinity", "NaN"])
+def test_a_number_that_cannot_be_written_down_is_refused(number: str) -> None:
+    for setting in ("gate.min_gain", "action.input"):
+        with pytest.raises(ValidationError, match="finite number"):
+            policy_with(f"{setting} = {number}" if setting == "gate.min_gain" else f'{setting} = {{"a": {number}}}')
+
+
+def test_the_state_machine_is_told_how_to_roll_out_whom_to_tell_and_what_the_policy_adds() -> None:
+    policy = policy_with(
+        'action.input = {"team": "search", "retries": 2}', "rollout.bake = 10m", 'notify.on = ["failed"]'
+    )
+    state, now = ModelState(model="m", window=(BATCH,)), datetime(2026, 1, 1, tzinfo=UTC)
+    planned = plan.execution(policy, state, "request:r", "m-1", now)
+    given = json.loads(plan.start(policy, planned).input)
+    assert given["input"] == {"team": "search", "retries": 2}
+    assert given["rollout"] == {"canary_percent": 10, "bake_seconds": 600, "alarms": []}
+    assert given["notify"] == ["failed"]
 
 
 def test_hyperparameters_are_strings_as_sagemaker_wants_them() -> None:

@@ -73,7 +73,7 @@ def request(
         "gate": {"metric": "ndcg_at_10", "min_gain": 0.0, "baselines": ["popularity"]},
         "approval": "auto",
         "rollout": {"canary_percent": 10, "bake_seconds": 300, "alarms": []},
-        "notify": {"on": ["promoted", "refused", "rejected", "superseded", "failed"]},
+        "notify": ["promoted", "refused", "rejected", "superseded", "failed"],
         "poll_seconds": 1,
     }
     return execution, given | changes

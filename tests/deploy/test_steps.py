@@ -108,8 +108,8 @@ def test_a_failure_of_all_candidates_tells_of_each() -> None:
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
-        ({"notify": {"on": ["failed"]}}, {"failed"}),
-        ({"notify": {"on": []}}, set()),
+        ({"notify": ["failed"]}, {"failed"}),
+        ({"notify": []}, set()),
         ({}, {"failed", "promoted"}),
         ("not an object", {"failed", "promoted"}),
     ],

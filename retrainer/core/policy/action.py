@@ -72,6 +72,9 @@ class Action(Declared):
     timeouts: Timeouts = Field(default=Timeouts(), description="Of each training job")
     processing_instance_type: Instance = Field(default="ml.m5.large", description="Where large data is prepared")
     serving_instance_type: Instance = Field(default="ml.m5.large", description="What the endpoint runs on")
+    input: dict[str, str | int | float | bool] = Field(
+        default={}, max_length=50, description="Values for a state machine of your own, in its input under `input`"
+    )
     poll: Duration = Field(
         default=timedelta(seconds=15), description="How often the state machine looks at the endpoint"
     )

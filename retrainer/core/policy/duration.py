@@ -20,7 +20,7 @@ YEARS: Final = (1970, 9000)
 class Declared(BaseModel):
     """A section of the policy file: unknown fields are mistakes, and nothing changes once it is read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, serialize_by_alias=True, allow_inf_nan=False)
 
 
 def _duration(value: object) -> object:
