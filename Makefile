@@ -21,10 +21,12 @@ demo: $(VENV)/.demo $(CACHE)/.data ## The whole loop on real data: MovieLens 200
 
 test: lint unit ## Everything that CI runs: lint, then all tests
 
-unit: $(VENV)/.test
+QUICK := "not gpu and not browser and not image and not mutants"
+unit: $(VENV)/.test # What kills and times real processes has the machine to itself.
 	$(BIN)/pytest tests/core --cov=retrainer.core --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 	$(BIN)/retrainer test policies
-	$(BIN)/pytest tests --ignore=tests/core -m "not gpu and not browser and not image and not mutants"
+	$(BIN)/pytest tests --ignore=tests/core --ignore=tests/chaos --ignore=tests/system -m $(QUICK) -n 2 --dist loadfile
+	$(BIN)/pytest tests/chaos tests/system -m $(QUICK)
 
 chaos: $(VENV)/.test ## The crash campaign: SECONDS (90) of kills and faults, BACKEND sqlite, postgres or both, SEED
 	$(BIN)/python -m tests.chaos --seconds $(or $(SECONDS),90) --backend $(or $(BACKEND),both) $(if $(SEED),--seed $(SEED))

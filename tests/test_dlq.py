@@ -283,6 +283,15 @@ class Interrupted:
         pass
 
 
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Whoever runs the tests in the background has them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded")
 def test_after_ctrl_c_in_mid_poll_everything_is_given_back_with_what_the_poll_still_brought() -> None:
     sqs = Interrupted()
     with pytest.raises(KeyboardInterrupt), closing(DeadLetters(cast("SQSClient", sqs), "dlq", "queue")) as letters:
