@@ -17,7 +17,8 @@ def table(
 ) -> None:
     """Print a table of cells, which may hold what a stranger wrote.
 
-    The first `whole` columns are never wrapped; those numbered in `right` hold figures.
+    The first `whole` columns are not wrapped (up to 40 characters); those numbered in `right` hold figures, of which
+    none is cut.
     """
     from rich.console import Console
     from rich.table import Column, Table
@@ -25,13 +26,20 @@ def table(
 
     from retrainer.explain import printable
 
-    made = (
-        Column(name, no_wrap=n < whole or n in right, justify="right" if n in right else "left")
-        for n, name in enumerate(columns)
-    )
-    shown = Table(*made)
-    for row in rows:
-        shown.add_row(*(Text(printable(cell)) for cell in row))
+    cells = [[printable(cell) for cell in row] for row in rows]
+
+    def column(n: int, name: str) -> Column:
+        texts = [row[n] for row in cells]
+        if n < whole:
+            return Column(name, no_wrap=True, min_width=min(40, max(map(len, texts), default=0)))
+        if n in right:
+            words = [word for text in texts for word in text.split()]
+            return Column(name, justify="right", min_width=max(map(len, words), default=0))
+        return Column(name)
+
+    shown = Table(*(column(n, name) for n, name in enumerate(columns)))
+    for row in cells:
+        shown.add_row(*map(Text, row))
     Console(highlight=False, markup=False, soft_wrap=False).print(shown)
 
 
