@@ -9,23 +9,7 @@ from retrainer.backtest import statistics
 from retrainer.backtest.results import BatchScore, Result, Retraining, Step
 from retrainer.backtest.statistics import Estimate
 from retrainer.core.execution import Verdict
-from retrainer.core.reason import Reason
-
-WAITS = frozenset(
-    {
-        "paused",
-        "running",
-        "cooling_down",
-        "too_few_rows",
-        "over_budget",
-        "quiet_hours",
-        "frozen",
-        "backing_off",
-        "fleet_busy",
-        "after_others",
-    }
-)
-"""Reasons of a guard: a trigger is met, and kept."""
+from retrainer.core.reason import HOLDS, Reason
 
 TURNS = frozenset(
     {
@@ -140,7 +124,7 @@ def waits(steps: Sequence[Step]) -> list[Wait]:
     found: list[Wait] = []
     since: Step | None = None
     for step in steps:
-        stays = bool(step.triggers) and step.reason in WAITS
+        stays = bool(step.triggers) and step.reason in HOLDS
         if since and (stays or not step.triggers or step.reason == Reason.RETRAINING):
             if stays and step.reason == since.reason:
                 continue

@@ -10,7 +10,7 @@ from retrainer.cases import moments
 from retrainer.cases.happenings import happening, joined
 from retrainer.cases.language import Case, Cases, Expected, Happening, Kind, MistakeError, Step
 from retrainer.cases.words import Words, one_of, without_comment
-from retrainer.core.reason import Reason
+from retrainer.core.reason import HOLDS, Reason
 from retrainer.ports import ConfigError
 
 _HEADS = ("case:", "time zone:")
@@ -167,18 +167,14 @@ def _list(words: Words) -> tuple[str, ...]:
     return tuple(found)
 
 
-_HOLDS = ("paused", "running", "cooling_down", "too_few_rows", "over_budget", "quiet_hours", "frozen", "backing_off")
-_FLEET_HOLDS = ("fleet_busy", "after_others")
-
-
 def _hold(words: Words, column: int, end: int, *, has_more: bool) -> Expected:
     found: tuple[str, ...] = ()
     until = None
     if has_more:
         at = words.column
         reason = words.take("the reason").text
-        if reason not in (*_HOLDS, *_FLEET_HOLDS):
-            said = f"{reason!r} holds nothing back; {one_of((*_HOLDS, *_FLEET_HOLDS), reason)}"
+        if reason not in HOLDS:
+            said = f"{reason!r} holds nothing back; {one_of(HOLDS, reason)}"
             raise MistakeError(words.line, at, said)
         found = (reason,)
         if words.takes("until"):

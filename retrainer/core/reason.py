@@ -40,3 +40,18 @@ class Reason(StrEnum):
     PROMOTED = "promoted"
     REFUSED = "refused"
     SUPERSEDED = "superseded"
+
+
+HOLDS = (
+    Reason.PAUSED,
+    Reason.RUNNING,
+    Reason.QUIET_HOURS,
+    Reason.FROZEN,
+    Reason.COOLING_DOWN,
+    Reason.TOO_FEW_ROWS,
+    Reason.OVER_BUDGET,
+    Reason.BACKING_OFF,
+    Reason.FLEET_BUSY,
+    Reason.AFTER_OTHERS,
+)
+"""Reasons of a guard: a trigger is met, and kept."""
