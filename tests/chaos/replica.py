@@ -1,6 +1,7 @@
 """One replica of the daemon: born in the nursery, killed, and born again at once."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -105,22 +106,27 @@ class Replica:
         """SIGKILL, which gives nothing of it a chance to finish; returns its exit status once it is gone."""
         assert self.pid
         assert self._end
-        if not self._end.done():
-            os.kill(self.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         return await self._end
 
     async def stop(self, seconds: float = 75) -> int | None:
         """SIGTERM; the exit status, None when it took longer and was killed."""
         assert self.pid
         assert self._end
-        if not self._end.done():
-            os.kill(self.pid, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(self._end)
         except TimeoutError:
             await self.kill()
             return None
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To one that is still there: it may have ended by itself, and the nursery be about to say how."""
+        assert self.pid
+        if self._end and not self._end.done():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 def _own() -> dict[str, str]:
