@@ -16,22 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrainer.core.evidence import ColumnDrift
+from retrainer.core.policy import P_VALUES as P_VALUES
 from retrainer.core.policy import Column
-
-Values = NDArray[np.float64] | NDArray[np.object_]
-"""One column of one window. Numerical: float64, a null is NaN. Categorical: text, a null is None."""
-
-P_VALUES = frozenset({"ks", "chisquare"})
-"""Tests whose score is a p-value: the lower, the more has changed. Of every other the score is a distance."""
+from retrainer.drift.values import Values as Values
 
 NULL = "(null)"
 RARE = "(rare)"
 
-_FARTHEST = {"psi": 18.42, "jensenshannon": math.sqrt(math.log(2)), "wasserstein": 1.0, "ks": 0.0, "chisquare": 0.0}
+_FARTHEST = {"psi": 18.42, "jensenshannon": math.sqrt(math.log(2)), "wasserstein": 1.0}
 """The score of two windows that have nothing in common. PSI is what Evidently gives for two categories that do not
-overlap; Wasserstein has no such bound, and a null counts as a value one standard deviation away."""
+overlap; Wasserstein has no such bound, and a null counts as a value one standard deviation away. Of the others it is 1,
+or as a p-value 0."""
 
-_LEAST_EXPECTED = 5
+LEAST_EXPECTED = 5
 """Fewer expected rows of a category are no ground for a chi-square statistic (Cochran 1954, Biometrics 10:417)."""
 
 _SPREAD_MIN = 0.001
@@ -52,7 +49,7 @@ def pair(column: Column, reference: Values, current: Values) -> Pair:
     """The column made ready for its test. Neither window may be without rows; either may be without values."""
     if column.kind == "categorical":
         made = Pair(_named(reference), _named(current))
-        return _pooled(made) if column.test == "chisquare" else made
+        return _pooled(made) if column.test in P_VALUES else made
     made = _without_nulls(reference, current)
     if not len(made.reference) or not len(made.current):
         return made
@@ -97,7 +94,7 @@ def unchanged(column: Column) -> float:
 def farthest(column: Column) -> float:
     """The score of two windows that have nothing in common; never one that a high threshold would let pass."""
     test, threshold = rule(column)
-    return _FARTHEST[test] if test in P_VALUES else max(_FARTHEST[test], threshold)
+    return 0.0 if test in P_VALUES else max(_FARTHEST.get(test, 1.0), threshold)
 
 
 def rule(column: Column) -> tuple[str, float]:
@@ -107,12 +104,37 @@ def rule(column: Column) -> tuple[str, float]:
     return column.test, column.threshold
 
 
-def verdict(name: str, column: Column, score: float, p_value: float) -> ColumnDrift:
-    """The evidence on one column. JSON has no NaN or infinity: see `_finite`."""
+def verdict(
+    name: str,
+    column: Column,
+    score: float,
+    p_value: float,
+    *,
+    bounds: tuple[float, float] | None = None,
+    nulls: float = 0.0,
+    reference_nulls: float = 0.0,
+    unseen: float = 0.0,
+) -> ColumnDrift:
+    """The evidence on one column. JSON has no NaN or infinity: see `_finite`.
+
+    `bounds` are those of a score from profiles; the last three are shares of rows.
+    """
     test, threshold = rule(column)
-    value = _finite(column, score)
+    value, low, high = (_finite(column, x) for x in (score, *(bounds or (score, score))))
     drifted = value < threshold if test in P_VALUES else value >= threshold
-    return ColumnDrift(column=name, test=test, score=value, threshold=threshold, drifted=drifted, p_value=p_value)
+    return ColumnDrift(
+        column=name,
+        test=test,
+        score=value,
+        threshold=threshold,
+        drifted=drifted,
+        p_value=p_value,
+        low=low if bounds else None,
+        high=high if bounds else None,
+        nulls=nulls,
+        reference_nulls=reference_nulls,
+        unseen=unseen,
+    )
 
 
 def _finite(column: Column, score: float) -> float:
@@ -171,13 +193,13 @@ def _pooled(ready: Pair) -> Pair:
     """
     known, seen = Counter(ready.reference), Counter(ready.current)
     ratio = len(ready.current) / len(ready.reference)
-    rare = {name for name in known.keys() | seen.keys() if known[name] * ratio < _LEAST_EXPECTED}
+    rare = {name for name in known.keys() | seen.keys() if known[name] * ratio < LEAST_EXPECTED}
     if not rare:
         return ready
     expected = sum(known[name] for name in rare) * ratio
     observed = sum(seen[name] for name in rare)
     kept = [name for name in known if name not in rare]
-    lone = expected >= _LEAST_EXPECTED or observed > _LEAST_EXPECTED + 3 * ratio
+    lone = expected >= LEAST_EXPECTED or observed > LEAST_EXPECTED + 3 * ratio
     name = RARE if lone or not kept else min(kept, key=lambda k: (known[k], k))
     return replace(ready, reference=_renamed(ready.reference, rare, name), current=_renamed(ready.current, rare, name))
 

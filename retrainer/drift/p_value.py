@@ -1,15 +1,15 @@
 """The p-value of one column: how surprising its change is, given both windows' sizes, nulls and batches."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 
 from retrainer.core.policy import Column
-from retrainer.drift.columns import Values
-from retrainer.drift.two_sample import Counts, Floats, contingency, kolmogorov_smirnov
+from retrainer.drift.counting import UNSEEN_MAX, Categories, Numbers
+from retrainer.drift.grid import CategoryGrid, NumberGrid
+from retrainer.drift.two_sample import contingency, kolmogorov_smirnov_at
+from retrainer.drift.values import Ints
 
 BATCHES_MIN = 8
 """Fewer batches in the reference do not tell how much batches differ."""
@@ -18,61 +18,95 @@ _CELL_ROWS = 5
 """A category with fewer rows a batch, on average, does not tell it either."""
 
 
-def p_value(column: Column, reference: Values, current: Values, batches: Sequence[int] = ()) -> float:
+def p_value(
+    column: Column, grid: NumberGrid | CategoryGrid, reference: Numbers | Categories, current: Numbers | Categories
+) -> float:
     """P(a change like this one or larger), were the current window drawn as the reference was.
 
-    `batches`: the rows of each batch of the reference, in order. Rows of one batch are often alike (one hour, one
-    shop), and then they are fewer than they seem: by how much is read off the reference's batches and allowed for. What
-    moves more slowly than a batch is not seen there, and is a change.
+    It holds for any grid that does not come of the current window: the distance of numbers is that at the grid's edges,
+    which is never more than the largest. `reference.inflation` is allowed for. What moves more slowly than a batch is
+    not seen in it, and is a change.
     """
-    if sum(batches) != len(reference) or len(batches) < BATCHES_MIN:
-        batches = [len(reference)]
-    edges = np.concatenate(([0], np.cumsum(batches)))
-    if column.kind == "categorical":
-        return float(_categorical(reference, current, edges))
-    return float(_numerical(np.asarray(reference, np.float64), np.asarray(current, np.float64), edges))
+    del column, grid  # every test of a column has the same p-value, and the counts say it all
+    if isinstance(reference, Categories):
+        assert isinstance(current, Categories)
+        return contingency(*_table(reference, current), inflation=reference.inflation)
+    assert isinstance(current, Numbers)
+    return _numerical(reference, current)
 
 
-def _categorical(reference: Values, current: Values, edges: Counts) -> float:
-    """Null is a category."""
-    known, seen = Counter(reference.tolist()), Counter(current.tolist())
-    counts = np.array([(known[name], seen[name]) for name in {**known, **seen}], dtype=np.int64)
-    batches = len(edges) - 1
-    common = [name for name, count in known.items() if count >= _CELL_ROWS * batches]
-    parts = [Counter(reference[a:b].tolist()) for a, b in pairwise(edges)] if batches >= BATCHES_MIN else []
-    table = np.array([[part[name] for name in common] for part in parts], dtype=np.int64)
-    rest = np.diff(edges)[: len(table)] - table.sum(axis=-1)
-    spread = _inflation(np.column_stack((table, rest))) if parts and common else 1.0
-    return contingency(counts[:, 0], counts[:, 1], inflation=spread)
+def inflation(parts: Sequence[Numbers | Categories]) -> float:
+    """How many times more the shares of a reference's batches vary than those of independent rows would; at least 1.
 
-
-def _numerical(reference: Floats, current: Floats, edges: Counts) -> float:
-    """The values, and whether there is one; where a null is in either window the column has two chances."""
-    known, seen = np.isfinite(reference), np.isfinite(current)
-    old, new = reference[known], current[seen]
-    if len(old) == len(reference) and len(new) == len(current):
-        return kolmogorov_smirnov(old, new, inflation=numerical_inflation(old, edges))
-    kept = np.concatenate(([0], np.cumsum(known)))[edges]
-    values = kolmogorov_smirnov(old, new, inflation=numerical_inflation(old, kept))
-    table = np.stack((np.diff(kept), np.diff(edges - kept)), axis=1)
-    held = np.array([len(new), len(current) - len(new)])
-    return min(1.0, 2 * min(values, contingency(table.sum(axis=0), held, inflation=_inflation(table))))
-
-
-def numerical_inflation(values: Floats, edges: Counts) -> float:
-    """The inflation of the shares below the three quartiles, on average."""
-    if len(edges) <= BATCHES_MIN or not len(values):
+    Rows of one batch are often alike (one hour, one shop), and then they are fewer than they seem. Of numbers, the
+    shares below the three quartiles count, on average, or the share of nulls, whichever varies more.
+    """
+    numbers = [part for part in parts if isinstance(part, Numbers)]
+    if numbers:
+        counts = np.array([part.counts for part in numbers], np.int64)
+        nulls = np.array([part.nulls + part.infinite for part in numbers], np.int64)
+        return max(_of_quartiles(counts), _of_shares(np.stack((counts.sum(axis=1), nulls), axis=1)))
+    names = [part for part in parts if isinstance(part, Categories)]
+    if not names:
         return 1.0
-    rows = np.diff(edges)
+    rest = [(part.nulls, part.other + sum(part.unseen.values())) for part in names]
+    return _of_shares(np.column_stack((np.array([part.counts for part in names], np.int64), np.array(rest, np.int64))))
+
+
+def _numerical(reference: Numbers, current: Numbers) -> float:
+    """The values, and whether there is one; where a null is in either window the column has two chances."""
+    old, new = reference.values, current.values
+    values = 1.0
+    if old and new:
+        apart = np.abs(np.cumsum(reference.counts) / old - np.cumsum(current.counts) / new)
+        values = kolmogorov_smirnov_at(float(apart.max()), old, new, inflation=reference.inflation)
+    nulls = (reference.nulls + reference.infinite, current.nulls + current.infinite)
+    if not any(nulls):
+        return values
+    held = (np.array(row, np.int64) for row in ((old, nulls[0]), (new, nulls[1])))
+    return min(1.0, 2 * min(values, contingency(*held, inflation=reference.inflation)))
+
+
+def _table(reference: Categories, current: Categories) -> tuple[Ints, Ints]:
+    """The counts of both windows by category, null among them.
+
+    Where some rows have no name, each category with no more rows than a nameless one can have is taken together with
+    them: which ones must not depend on the grid, whose names would always seem to have become rarer. Of an unseen name
+    with more rows, those that may not have been counted are put where they tell least.
+    """
+    windows = reference, current
+    more = list({**reference.unseen, **current.unseen})
+    named = np.array([[w.unseen.get(name, 0) for name in more] for w in windows], np.int64).reshape(2, -1)
+    known = np.array([[*w.counts, w.nulls] for w in windows], np.int64)
+    if not reference.other and not current.other:
+        return tuple(np.concatenate((known, named), axis=1))
+    rows = known.sum(axis=1) + [sum(w.unseen.values()) + w.other for w in windows]
+    missed = np.array([math.ceil(w.other / (UNSEEN_MAX + 1)) for w in windows], np.int64)
+    named = named[:, named.sum(axis=0) > missed.sum()]
+    even = (named[::-1] * (rows / rows[::-1])[:, None]).astype(np.int64)
+    named = np.clip(even, named, named + missed[:, None])
+    kept = np.concatenate((known[:, known.sum(axis=0) > missed.sum()], named), axis=1)
+    rest = np.maximum(rows - kept.sum(axis=1), 0)
+    return tuple(np.column_stack((kept, rest)))
+
+
+def _of_quartiles(counts: Ints) -> float:
+    """The inflation of the shares below the three quartiles, on average; one row a batch, one column a cell."""
+    counts = counts[counts.sum(axis=1) > 0]
+    if len(counts) < BATCHES_MIN:
+        return 1.0
+    below, rows = np.cumsum(counts, axis=1), counts.sum(axis=1)
+    shares = below.sum(axis=0) / rows.sum()
     found = []
-    for quartile in np.quantile(values, [0.25, 0.5, 0.75]):
-        below = np.diff(np.concatenate(([0], np.cumsum(values <= quartile)))[edges])
-        found.append(_ratio(np.stack((below, rows - below), axis=1)))
+    for at in np.searchsorted(shares, [0.25, 0.5, 0.75]):
+        under = below[:, at]
+        found.append(_ratio(np.stack((under, rows - under), axis=1)))
     return _careful(float(np.mean(found)), len(rows))
 
 
-def _inflation(table: Counts) -> float:
+def _of_shares(table: Ints) -> float:
     """The inflation of the shares of categories with enough rows; one row a batch, one column a category."""
+    table = table[table.sum(axis=1) > 0]
     common = table.sum(axis=0) >= _CELL_ROWS * len(table)
     if len(table) < BATCHES_MIN or not common.any():
         return 1.0
@@ -80,9 +114,9 @@ def _inflation(table: Counts) -> float:
     return _careful(_ratio(np.concatenate((kept, rest), axis=1)), len(table))
 
 
-def _ratio(table: Counts) -> float:
+def _ratio(table: Ints) -> float:
     """Pearson's statistic of homogeneous rows by its degrees of freedom: 1 for independent rows, more for clusters."""
-    table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+    table = table[:, table.sum(axis=0) > 0]
     degrees = (table.shape[0] - 1) * (table.shape[1] - 1)
     if degrees <= 0:
         return 1.0

@@ -34,14 +34,18 @@ def distance(first: Floats, second: Floats) -> float:
 
 
 def kolmogorov_smirnov(first: Floats, second: Floats, *, inflation: float = 1.0) -> float:
-    """The p-value of the distance of two samples; 1 where either is empty. Ties make it larger than it had to be.
-
-    `inflation`: how many times the variance of independent rows (see `retrainer.drift.batches`), at least 1.
-    """
+    """The p-value of the distance of two samples; 1 where either is empty. Ties make it larger than it had to be."""
     if not len(first) or not len(second):
         return 1.0
-    found = distance(first, second)
-    small, large = sorted((len(first), len(second)))
+    return kolmogorov_smirnov_at(distance(first, second), len(first), len(second), inflation=inflation)
+
+
+def kolmogorov_smirnov_at(found: float, first: int, second: int, *, inflation: float = 1.0) -> float:
+    """The p-value of a distance, or of a lower bound of it, of two samples of so many rows, neither empty.
+
+    `inflation`: how many times the variance of independent rows (see `retrainer.drift.p_value`), at least 1.
+    """
+    small, large = sorted((first, second))
     if inflation <= 1 and small <= EXACT_ROWS and small * large <= EXACT_CELLS:
         return exact(found, small, large)
     return float(limit(found * math.sqrt(small * large / (small + large) / max(inflation, 1.0))))
