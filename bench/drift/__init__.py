@@ -1,0 +1,1 @@
+"""What a verdict on drift costs: ours beside Evidently, NannyML and scipy, on the same rows. `make bench-drift`."""

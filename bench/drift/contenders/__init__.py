@@ -1,0 +1,1 @@
+"""Who is measured: each module has `reference` and `verdict`, see `bench.drift.measured.Contender`."""
