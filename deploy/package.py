@@ -1,4 +1,5 @@
-"""Assembles the Lambda code: the steps and the gate they share with the daemon, and nothing else.
+"""Assembles the Lambda code: the steps, what they share with the daemon (the gate, and how batches are profiled), and
+nothing else.
 
     python deploy/package.py            # fills deploy/build/steps, which the template's CodeUri names
 
@@ -14,8 +15,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "deploy" / "build" / "steps"
-SHARED = ("retrainer/core/gate.py",)
-EMPTY = ("retrainer/__init__.py", "retrainer/core/__init__.py")
+READING = "formats rows parquet_file csv_file json_lines capture monitor profiles s3_file"
+COUNTING = "values keys grid derived sample span counting profile stored"
+SHARED = (
+    "retrainer/core/gate.py",
+    "retrainer/core/window.py",
+    *(f"retrainer/adapters/datasets/{name}.py" for name in READING.split()),
+    *(f"retrainer/drift/{name}.py" for name in COUNTING.split()),
+)
+EMPTY = tuple(
+    f"retrainer/{package}__init__.py" for package in ("", "core/", "adapters/", "adapters/datasets/", "drift/")
+)
 """The packages' own __init__ files belong to the daemon; here they only have to exist."""
 EPOCH = (1980, 1, 1, 0, 0, 0)
 """The earliest time a zip entry can carry."""

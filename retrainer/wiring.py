@@ -31,6 +31,7 @@ from retrainer.loop import Loop, NoPolicyError
 from retrainer.outbox import Outbox
 from retrainer.pacing import pause
 from retrainer.ports import ConfigError, Ledger, Parser, TransientError
+from retrainer.scaled import ScaledAnalyst
 from retrainer.settings import Settings
 from retrainer.supervise import Stage, Supervisor
 from retrainer.telemetry import Health, Telemetries
@@ -122,7 +123,7 @@ class _Daemon:
             policies=policies,
             ledger=ledger,
             engine=engine,
-            analyst=analyst,
+            analyst=ScaledAnalyst(analyst, engine, telemetry),
             clock=clock,
             telemetry=telemetry,
         )
@@ -143,7 +144,11 @@ class _Daemon:
     @classmethod
     async def build(cls, settings: Settings, stack: AsyncExitStack) -> "_Daemon":
         """Open everything it needs; the stack closes it in the opposite order."""
-        defaults = policy_files.Defaults(bucket=settings.bucket, state_machine=settings.state_machine_arn)
+        defaults = policy_files.Defaults(
+            bucket=settings.bucket,
+            state_machine=settings.state_machine_arn,
+            profile_state_machine=settings.profile_state_machine_arn,
+        )
         files = policy_files.PolicyFiles(settings.policies, defaults)
         if not files.current():
             said = "\n".join(files.errors().values()) or f"{settings.policies} holds no *.yaml file"
@@ -303,7 +308,9 @@ async def open_ledger(url: str, *, read_only: bool) -> SqlLedger:
 
 
 _EXAMPLE = policy_files.Defaults(
-    bucket="example-bucket", state_machine="arn:aws:states:us-east-1:123456789012:stateMachine:example"
+    bucket="example-bucket",
+    state_machine="arn:aws:states:us-east-1:123456789012:stateMachine:example",
+    profile_state_machine="arn:aws:states:us-east-1:123456789012:stateMachine:example-profile",
 )
 """What the daemon would fill in from its settings, where a policy is only checked."""
 
@@ -355,6 +362,7 @@ def embedded(aws: LocalAws, *, policies: Path, ledger: Path, http_port: int) -> 
         "RETRAINER_DLQ_URL": outputs["DlqUrl"],
         "RETRAINER_BUCKET": outputs["BucketName"],
         "RETRAINER_STATE_MACHINE_ARN": outputs["StateMachineArn"],
+        "RETRAINER_PROFILE_STATE_MACHINE_ARN": outputs["ProfileStateMachineArn"],
         "RETRAINER_POLICIES": str(policies.resolve()),
         "RETRAINER_LEDGER": f"sqlite:///{ledger.resolve()}",
         "RETRAINER_HTTP_PORT": str(http_port),

@@ -1,4 +1,7 @@
-"""Step Functions: starts executions once each, answers approvals, and tells how executions ended."""
+"""Step Functions: starts executions once each, answers approvals, and tells how executions ended.
+
+S3 is beside it for what executions are given: a state's payload is small.
+"""
 
 import asyncio
 import io
@@ -51,7 +54,7 @@ T = TypeVar("T")
 
 
 class StepFunctions:
-    """Implements ports.Engine. Made by `open`."""
+    """Implements ports.Engine and scaled.Computer. Made by `open`."""
 
     def __init__(self, states: "SFNClient", open_s3: Callable[[], Awaitable["S3Client"]]) -> None:
         self._states = states
@@ -95,33 +98,60 @@ class StepFunctions:
         Step Functions keeps a name for 90 days: with the same input it is the execution of an earlier try, whatever has
         become of it since. While that still runs, StartExecution itself answers with it, and it is told as new.
         """
-        await _asked(
-            f"storing s3://{effect.manifest_bucket}/{effect.manifest_key}",
-            self._stored(effect),
-        )
+        await self.store(effect.manifest_bucket, effect.manifest_key, effect.manifest)
+        return await self.begin(effect.state_machine_arn, effect.key, effect.input)
+
+    async def begin(self, state_machine: str, name: str, given: str) -> tuple[str, bool]:
+        """As `start`, with what the execution needs stored already."""
         try:
-            answer = await self._states.start_execution(
-                stateMachineArn=effect.state_machine_arn, name=effect.key, input=effect.input
-            )
+            answer = await self._states.start_execution(stateMachineArn=state_machine, name=name, input=given)
             return answer["executionArn"], False
         except self._states.exceptions.ExecutionAlreadyExists:
-            return await _asked(f"describing {effect.key}", self._adopted(effect)), True
+            return await _asked(f"describing {name}", self._adopted(state_machine, name, given)), True
         except _FAILURES as error:
-            raise _translated(f"starting {effect.key}", error) from error
+            raise _translated(f"starting {name}", error) from error
 
-    async def _stored(self, effect: StartExecution) -> None:
+    async def store(self, bucket: str, key: str, text: str) -> None:
+        """Put a JSON document. Raises TransientError or PermanentError."""
+        s3 = await self._storage()
+        stored = s3.put_object(
+            Bucket=bucket,
+            Key=key,
+            Body=io.BytesIO(text.encode()),  # aiohttp warns of large bodies given as bytes
+            ContentType="application/json",
+        )
+        await _asked(f"storing s3://{bucket}/{key}", stored)
+
+    async def stored(self, bucket: str, prefix: str) -> Collection[str]:
+        """The keys there are under a prefix. Raises TransientError or PermanentError."""
+        s3, keys = await self._storage(), set[str]()
+        try:
+            async for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                keys.update(found["Key"] for found in page.get("Contents", ()))
+        except _FAILURES as error:
+            raise _translated(f"listing s3://{bucket}/{prefix}", error) from error
+        return keys
+
+    async def version(self, bucket: str, key: str) -> tuple[str, int]:
+        """The ETag and the bytes of an object; an empty one and 0 where there is none, or none that may be seen."""
+        s3 = await self._storage()
+        try:
+            seen = await s3.head_object(Bucket=bucket, Key=key)
+        except _FAILURES as error:
+            found = _translated(f"looking at s3://{bucket}/{key}", error)
+            if isinstance(found, PermanentError):
+                return "", 0
+            raise found from error
+        return seen["ETag"].strip('"'), seen["ContentLength"]
+
+    async def _storage(self) -> "S3Client":
         async with self._opening:
             # Only now: a daemon that starts nothing does without S3's 6 MB.
             try:
                 self._s3 = self._s3 or await self._open_s3()
             except ValueError as error:
                 raise TransientError(f"no S3 client: {error}; look at AWS_ENDPOINT_URL_S3") from error
-        await self._s3.put_object(
-            Bucket=effect.manifest_bucket,
-            Key=effect.manifest_key,
-            Body=io.BytesIO(effect.manifest.encode()),  # aiohttp warns of large bodies given as bytes
-            ContentType="application/json",
-        )
+        return self._s3
 
     async def answer(self, effect: AnswerApproval) -> None:
         """Answer the task token; it is in no message, and neither is the cause, which may hold it."""
@@ -155,7 +185,7 @@ class StepFunctions:
         Raises PermanentError also when the name belongs to an execution with another input.
         """
         try:
-            return await self._adopted(effect)
+            return await self._adopted(effect.state_machine_arn, effect.key, effect.input)
         except self._states.exceptions.ExecutionDoesNotExist:
             return None
         except _FAILURES as error:
@@ -167,25 +197,36 @@ class StepFunctions:
         Raises UnknownExecutionError, and PermanentError when it may not be described.
         """
         name = arn.rpartition(":")[2]
-        try:
-            seen = await self._states.describe_execution(executionArn=arn)
-        except self._states.exceptions.ExecutionDoesNotExist:
-            raise UnknownExecutionError(f"Step Functions does not know {name}") from None
-        except _FAILURES as error:
-            raise _translated(f"describing {name}", error) from error
+        seen = await self._described(arn)
         if seen["status"] in _UNFINISHED:
             return None
         if seen["status"] == "SUCCEEDED":
             return _succeeded(name, seen)
-        cause = ": ".join(part for part in (seen.get("error"), seen.get("cause")) if part)
-        return ExecutionEnded(execution=name, status=Status(seen["status"]), cause=_bounded(cause))
+        return ExecutionEnded(execution=name, status=Status(seen["status"]), cause=_cause(seen))
 
-    async def _adopted(self, effect: StartExecution) -> str:
+    async def status(self, arn: str) -> tuple[Status | None, str]:
+        """What has become of an execution, None while it runs, and the cause; its output is not looked at.
+
+        Raises as `ended`.
+        """
+        seen = await self._described(arn)
+        return None if seen["status"] in _UNFINISHED else Status(seen["status"]), _cause(seen)
+
+    async def _described(self, arn: str) -> "DescribeExecutionOutputTypeDef":
+        name = arn.rpartition(":")[2]
+        try:
+            return await self._states.describe_execution(executionArn=arn)
+        except self._states.exceptions.ExecutionDoesNotExist:
+            raise UnknownExecutionError(f"Step Functions does not know {name}") from None
+        except _FAILURES as error:
+            raise _translated(f"describing {name}", error) from error
+
+    async def _adopted(self, state_machine: str, name: str, given: str) -> str:
         """Raises botocore's exceptions, and PermanentError for another execution of the same name."""
-        arn = f"{effect.state_machine_arn.replace(':stateMachine:', ':execution:')}:{effect.key}"
+        arn = f"{state_machine.replace(':stateMachine:', ':execution:')}:{name}"
         seen = await self._states.describe_execution(executionArn=arn)
-        if seen.get("input") != effect.input:
-            raise PermanentError(f"conflict: an execution {effect.key} exists with another input than ours")
+        if seen.get("input") != given:
+            raise PermanentError(f"conflict: an execution {name} exists with another input than ours")
         return arn
 
 
@@ -221,6 +262,10 @@ def _translated(doing: str, error: Exception) -> TransientError | PermanentError
     if _code(error) in _PASSING or status >= 500 or status == 429:
         return TransientError(said)
     return PermanentError(said)
+
+
+def _cause(seen: "DescribeExecutionOutputTypeDef") -> str:
+    return _bounded(": ".join(part for part in (seen.get("error"), seen.get("cause")) if part))
 
 
 def _code(error: ClientError) -> str:

@@ -1,4 +1,4 @@
-"""The state machine's definition and the template's expansion, as the tests of both read them."""
+"""The state machines' definitions and the template's expansion, as the tests of both read them."""
 
 import json
 from collections.abc import Iterator
@@ -10,14 +10,17 @@ from retrainer.local.provision import expand, load
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ASL = DEPLOY / "statemachine" / "retraining.asl.json"
+PROFILE_ASL = DEPLOY / "statemachine" / "profile.asl.json"
+MACHINES = {"StateMachine": ASL, "ProfileStateMachine": PROFILE_ASL}
+"""The definition of each state machine of the template."""
 TEMPLATE = DEPLOY / "sam" / "template.yaml"
-CODE, DEFINITION = {"Bucket": "code", "Key": "steps.zip"}, {"Bucket": "code", "Key": "retraining.asl.json"}
+CODE = {"Bucket": "code", "Key": "steps.zip"}
 Node = dict[str, Any]
 
 
 @cache
-def definition() -> Node:
-    return dict(json.loads(ASL.read_text()))
+def definition(path: Path = ASL) -> Node:
+    return dict(json.loads(path.read_text()))
 
 
 def states(machine: Node | None = None) -> Iterator[tuple[str, Node]]:
@@ -28,8 +31,13 @@ def states(machine: Node | None = None) -> Iterator[tuple[str, Node]]:
             yield from states(state["ItemProcessor"])
 
 
-def tasks() -> dict[str, Node]:
-    return {name: state for name, state in states() if state["Type"] == "Task"}
+def tasks(machine: Node | None = None) -> dict[str, Node]:
+    return {name: state for name, state in states(machine) if state["Type"] == "Task"}
+
+
+def all_tasks() -> dict[str, Node]:
+    """Of all state machines; no two have a state of one name."""
+    return {name: state for path in MACHINES.values() for name, state in tasks(definition(path)).items()}
 
 
 def source() -> Node:
@@ -41,7 +49,8 @@ def expanded() -> Node:
     """What CloudFormation is given: SAM's own translation, with code and definition as if they were uploaded."""
     template = source()
     template["Globals"]["Function"]["CodeUri"] = CODE
-    template["Resources"]["StateMachine"]["Properties"]["DefinitionUri"] = DEFINITION
+    for name, path in MACHINES.items():
+        template["Resources"][name]["Properties"]["DefinitionUri"] = {"Bucket": "code", "Key": path.name}
     return expand(template, {})
 
 

@@ -20,7 +20,7 @@ def test_a_file_that_is_gone_from_the_sources_is_gone_from_the_build(tmp_path: P
 
 def test_every_step_imports_from_the_build_alone(tmp_path: Path) -> None:
     built = package.assemble(tmp_path / "build")
-    steps = ["validate", "preprocess", "evaluate", "gate", "register", "promote", "notify"]
+    steps = ["validate", "preprocess", "evaluate", "gate", "register", "promote", "notify", "profile"]
     imports = "; ".join(f"import steps.{name}" for name in steps)
     code = f"import sys; sys.path.insert(0, {str(built)!r}); {imports}; print(steps.gate.judge.__code__.co_filename)"
     found = subprocess.run(
@@ -29,10 +29,26 @@ def test_every_step_imports_from_the_build_alone(tmp_path: Path) -> None:
     assert found.stdout.startswith(str(built))
 
 
-def test_nothing_of_the_daemon_but_the_gate_is_shipped(tmp_path: Path) -> None:
+def test_nothing_of_the_daemon_but_the_gate_and_the_counting_of_batches_is_shipped(tmp_path: Path) -> None:
     built = package.assemble(tmp_path)
-    assert [p.relative_to(built).as_posix() for p in sorted((built / "retrainer").rglob("*")) if p.is_file()] == [
-        "retrainer/__init__.py",
-        "retrainer/core/__init__.py",
-        "retrainer/core/gate.py",
-    ]
+    shipped = {p.relative_to(built).as_posix() for p in (built / "retrainer").rglob("*") if p.is_file()}
+    assert shipped == {*package.SHARED, *package.EMPTY}
+    assert {Path(name).parent.as_posix() for name in shipped} == {
+        "retrainer",
+        "retrainer/core",
+        "retrainer/drift",
+        "retrainer/adapters",
+        "retrainer/adapters/datasets",
+    }
+    assert {p.name for p in (built / "retrainer" / "core").iterdir()} == {"__init__.py", "gate.py", "window.py"}
+    assert all((built / name).stat().st_size == 0 for name in package.EMPTY)
+
+
+def test_the_steps_do_without_what_a_lambda_function_does_not_have(tmp_path: Path) -> None:
+    """Only boto3 is there, and pyarrow with numpy by the layer."""
+    built = package.assemble(tmp_path / "build")
+    code = f"import sys; sys.path.insert(0, {str(built)!r}); import steps.profile; print(*sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env={}, capture_output=True, text=True, check=True
+    )
+    assert not {"pydantic", "evidently", "scipy", "aiobotocore", "PIL", "yaml"} & set(found.stdout.split())

@@ -1,7 +1,8 @@
-"""The state machine's role may do what its definition does, and nothing else.
+"""A state machine's role may do what its definition does, and nothing else.
 
 The needed permissions are derived from the definition, by AWS's own page on each integration:
 https://docs.aws.amazon.com/step-functions/latest/dg/service-integration-iam-templates.html
+https://docs.aws.amazon.com/step-functions/latest/dg/iam-policies-eg-dist-map.html
 """
 
 import json
@@ -9,10 +10,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.deploy.definition import Node, as_list, expanded, resources, statements, tasks
+import pytest
+
+from tests.deploy.definition import MACHINES, Node, as_list, definition, expanded, resources, statements, states
 
 Grant = tuple[str, str]
 """(action, resource); the resource is the template's own text for it."""
+
+PROFILES = ("executions/*/profiles/", "profiles/")
+"""Where profiles are: beside what the champion's execution left, and, without a champion, by the model's name."""
 
 LOGS = {
     "logs:CreateLogDelivery",
@@ -35,8 +41,9 @@ NEEDS_STAR = {
 }
 
 
-def test_the_actions_the_state_machine_implies_are_the_actions_its_role_grants() -> None:
-    assert _granted("StateMachineRole") == _implied()
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_actions_a_state_machine_implies_are_the_actions_its_role_grants(machine: str) -> None:
+    assert _granted(f"{machine}Role") == _implied(machine)
 
 
 def test_roles_are_only_passed_to_sagemaker() -> None:
@@ -57,11 +64,29 @@ def test_a_star_stands_only_where_aws_has_nothing_finer() -> None:
 
 def test_every_function_has_a_role_of_its_own() -> None:
     functions = resources("AWS::Lambda::Function")
-    assert len({_text(f["Role"]) for f in functions.values()}) == len(functions) == 7
+    assert len({_text(f["Role"]) for f in functions.values()}) == len(functions) == 9
 
 
 def test_the_gate_may_do_nothing_at_all() -> None:
     assert "Policies" not in resources("AWS::IAM::Role")["GateFunctionRole"]
+
+
+def test_the_functions_that_profile_read_batches_and_write_nothing_but_profiles() -> None:
+    profiles = {f"${{Bucket.Arn}}/{prefix}*" for prefix in PROFILES}
+    for function in ("Grid", "Profile"):
+        grants = _granted(f"{function}FunctionRole")
+        assert {resource for action, resource in grants if action == "s3:PutObject"} == profiles
+        assert {r for action, r in grants if action == "s3:GetObject"} == profiles | {"${Bucket.Arn}/data/*"}
+        assert {action for action, _ in grants} == {"s3:GetObject", "s3:PutObject", "s3:ListBucket"}
+
+
+def test_what_the_daemon_asks_a_state_machine_to_read_it_may_write_and_its_profiles_it_may_read() -> None:
+    grants = set(_grants(resources("AWS::IAM::ManagedPolicy")["DaemonPolicy"]))
+    for prefix in PROFILES:
+        assert ("s3:PutObject", f"${{Bucket.Arn}}/{prefix}*") in grants
+    assert {("s3:GetObject", f"${{Bucket.Arn}}/{prefix}*") for prefix in ("executions/", "profiles/")} <= grants
+    assert ("states:StartExecution", "ProfileStateMachine") in grants
+    assert ("states:DescribeExecution", "states:execution:${Prefix}-profile:*") in grants
 
 
 def test_roles_are_assumed_by_aws_services_only() -> None:
@@ -70,22 +95,31 @@ def test_roles_are_assumed_by_aws_services_only() -> None:
             assert set(statement["Principal"]) == {"Service"}
 
 
-def _implied() -> set[Grant]:
+def _implied(machine: str) -> set[Grant]:
+    properties = resources("AWS::StepFunctions::StateMachine")[machine]
+    substitutions = {key: _text(value) for key, value in properties["DefinitionSubstitutions"].items()}
     found: set[Grant] = set()
-    for task in tasks().values():
-        found |= set(_implied_by(task))
-    assert "LoggingConfiguration" in resources("AWS::StepFunctions::StateMachine")["StateMachine"]
+    for _, state in states(definition(MACHINES[machine])):
+        if state["Type"] == "Task":
+            found |= set(_implied_by(state, substitutions))
+        if state["Type"] == "Map" and state["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED":
+            found |= set(_implied_by_items(state, _text(properties["StateMachineName"])))
+    assert "LoggingConfiguration" in properties
     return found | {(action, "*") for action in LOGS | TRACES}
 
 
-def _implied_by(task: Node) -> Iterator[Grant]:
+def _implied_by_items(state: Node, machine: str) -> Iterator[Grant]:
+    """A Distributed Map reads its items and runs each as an execution of its own state machine."""
+    assert state["ItemReader"]["Resource"] == "arn:aws:states:::s3:getObject"
+    for prefix in PROFILES:
+        yield "s3:GetObject", f"${{Bucket.Arn}}/{prefix}*"
+    yield "states:StartExecution", f"states:stateMachine:{machine}"
+    for action in ("DescribeExecution", "StopExecution"):
+        yield f"states:{action}", f"states:execution:{machine}:*"
+
+
+def _implied_by(task: Node, substitutions: dict[str, str]) -> Iterator[Grant]:
     integration, parameters = task["Resource"].removeprefix("arn:aws:states:::"), task["Parameters"]
-    substitutions = {
-        key: _text(value)
-        for key, value in resources("AWS::StepFunctions::StateMachine")["StateMachine"][
-            "DefinitionSubstitutions"
-        ].items()
-    }
     match integration.split(":"):
         case ["lambda", "invoke"]:
             yield "lambda:InvokeFunction", substitutions[_name(parameters["FunctionName"])]
@@ -107,12 +141,15 @@ def _implied_by(task: Node) -> Iterator[Grant]:
 
 
 def _granted(role: str) -> set[Grant]:
-    return {
-        (action, _text(resource))
-        for statement in statements(resources("AWS::IAM::Role")[role]["Policies"])
-        for action in as_list(statement["Action"])
-        for resource in as_list(statement["Resource"])
-    }
+    policies = resources("AWS::IAM::Role")[role]["Policies"]
+    return {grant for policy in policies for grant in _grants(policy)}
+
+
+def _grants(policy: Node) -> Iterator[Grant]:
+    for statement in statements([policy]):
+        for action in as_list(statement["Action"]):
+            for resource in as_list(statement["Resource"]):
+                yield action, _text(resource)
 
 
 def _all_statements() -> Iterator[Node]:

@@ -1,12 +1,14 @@
-"""The definition keeps its promises: bounded, retried, caught, reachable, and no name too long for SageMaker."""
+"""The definitions keep their promises: bounded, retried, caught, reachable, and no name too long for SageMaker."""
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.deploy.definition import ASL, Node, definition, states, tasks
+from tests.deploy.definition import ASL, PROFILE_ASL, Node, all_tasks, definition, states, tasks
 
 FAILURE = "Notify of the failure"
 # Where a failing task does not lead to the failure path, and why.
@@ -16,6 +18,7 @@ ELSEWHERE = {
     "Notify": "an end that nobody hears of is the same end",
     FAILURE: "the failure path itself",
 }
+MAP = definition(PROFILE_ASL)["States"]["Profile each object"]
 LONGEST = f"{'m' * 24}-g{'9' * 9}-{'f' * 8}"
 
 
@@ -25,14 +28,26 @@ def test_statelint_has_nothing_to_say() -> None:
     assert main([str(ASL)]) in (0, None)
 
 
-@pytest.mark.parametrize("name", sorted(tasks()))
+def test_statelint_has_nothing_to_say_of_profiling_but_of_a_field_it_does_not_know(tmp_path: Path) -> None:
+    """AWS wants InputType of every s3:getObject; statelint 3.1 knows none of ReaderConfig but MaxItems."""
+    from statelint.cli import main
+
+    known = definition(PROFILE_ASL)
+    read = {**MAP, "ItemReader": {name: value for name, value in MAP["ItemReader"].items() if name != "ReaderConfig"}}
+    assert MAP["ItemReader"]["ReaderConfig"] == {"InputType": "JSON"}
+    path = tmp_path / "profile.asl.json"
+    path.write_text(json.dumps({**known, "States": {**known["States"], "Profile each object": read}}))
+    assert main([str(path)]) in (0, None)
+
+
+@pytest.mark.parametrize("name", sorted(all_tasks()))
 def test_every_task_is_bounded_in_time(name: str) -> None:
-    assert tasks()[name].keys() & {"TimeoutSeconds", "TimeoutSecondsPath"}
+    assert all_tasks()[name].keys() & {"TimeoutSeconds", "TimeoutSecondsPath"}
 
 
-@pytest.mark.parametrize("name", sorted(tasks()))
+@pytest.mark.parametrize("name", [*sorted(all_tasks()), "Profile each object"])
 def test_every_task_retries_named_errors_with_a_ceiling_and_full_jitter(name: str) -> None:
-    retriers = tasks()[name]["Retry"]
+    retriers = {**all_tasks(), "Profile each object": MAP}[name]["Retry"]
     assert retriers
     for retrier in retriers:
         assert not {"States.ALL", "States.TaskFailed", "States.Timeout"} & set(retrier["ErrorEquals"])
@@ -70,7 +85,8 @@ def test_whatever_leads_to_the_failure_path_says_what_was_caught() -> None:
 
 
 def test_every_state_is_reachable_and_every_branch_leads_somewhere() -> None:
-    machines = [definition(), definition()["States"]["Train the candidates"]["ItemProcessor"]]
+    trained = definition()["States"]["Train the candidates"]["ItemProcessor"]
+    machines = [definition(), trained, definition(PROFILE_ASL), MAP["ItemProcessor"]]
     for machine in machines:
         seen, open_names = set(), [machine["StartAt"]]
         while open_names:
@@ -82,7 +98,16 @@ def test_every_state_is_reachable_and_every_branch_leads_somewhere() -> None:
 
 
 def test_every_choice_has_a_default() -> None:
-    assert all("Default" in state for _, state in states() if state["Type"] == "Choice")
+    for machine in (definition(), definition(PROFILE_ASL)):
+        assert all("Default" in state for _, state in states(machine) if state["Type"] == "Choice")
+
+
+def test_profiling_ends_long_before_anybody_stops_waiting_for_it_and_its_output_stays_small() -> None:
+    """A Distributed Map collects what its items put out, and 256 KiB is all that a state may hold."""
+    profiling = definition(PROFILE_ASL)
+    assert profiling["TimeoutSeconds"] <= 2 * 3600
+    assert MAP["ItemProcessor"]["States"]["Profile"]["OutputPath"] is None
+    assert MAP["ResultPath"] is None
 
 
 def test_the_longest_legal_names_make_job_names_of_at_most_63_characters() -> None:

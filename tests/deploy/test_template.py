@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from cfnlint.api import lint_file
 
-from tests.deploy.definition import TEMPLATE, as_list, expanded, resources, source
+from tests.deploy.definition import MACHINES, TEMPLATE, all_tasks, as_list, expanded, resources, source
 
 OUTPUTS = {
-    "Account", "Region", "BucketName", "QueueUrl", "QueueArn", "DlqUrl", "DlqArn", "StateMachineArn", "TopicArn",
-    "SageMakerRoleArn", "DaemonPolicyArn",
+    "Account", "Region", "BucketName", "QueueUrl", "QueueArn", "DlqUrl", "DlqArn", "StateMachineArn",
+    "ProfileStateMachineArn", "TopicArn", "SageMakerRoleArn", "DaemonPolicyArn",
 }  # fmt: skip
 
 
@@ -71,11 +71,10 @@ def test_the_bucket_outlives_its_stack() -> None:
     assert expanded()["Resources"]["Bucket"]["DeletionPolicy"] == "Retain"
 
 
-def test_every_placeholder_of_the_definition_is_substituted_and_no_other() -> None:
-    from tests.deploy.definition import ASL
-
-    given = resources("AWS::StepFunctions::StateMachine")["StateMachine"]["DefinitionSubstitutions"]
-    text = ASL.read_text()
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_placeholder_of_a_definition_is_substituted_and_no_other(machine: str) -> None:
+    given = resources("AWS::StepFunctions::StateMachine")[machine]["DefinitionSubstitutions"]
+    text = MACHINES[machine].read_text()
     assert {part.split("}")[0] for part in text.split("${")[1:]} == given.keys()
 
 
@@ -88,10 +87,8 @@ def test_every_function_of_the_template_is_a_handler_that_exists() -> None:
 
 
 def test_a_function_has_as_much_time_as_the_state_that_calls_it() -> None:
-    from tests.deploy.definition import tasks
-
     functions = resources("AWS::Lambda::Function")
-    for name, task in tasks().items():
+    for name, task in all_tasks().items():
         function = task["Parameters"].get("FunctionName", "").removeprefix("${").removesuffix("Arn}")
         if function:
             assert functions[function]["Timeout"] <= task["TimeoutSeconds"], name
