@@ -34,7 +34,7 @@ MEANING: Mapping[str, str] = {
     Reason.RESUMED: "the pause is over",
     Reason.STALE: "this is about something that is no longer awaited",
     Reason.NOT_WAITING: "no execution of that name waits for a person",
-    Reason.DATA_UNUSABLE: "some of the data cannot be used, and was left out",
+    Reason.DATA_UNUSABLE: "some of the data cannot be used: it was left out, and held back what the policy says",
     Reason.EVIDENCE_FAILED: "nothing could be measured; it is tried again later",
     Reason.EFFECT_FAILED: "something decided could not be done",
     Reason.EXECUTION_STARTED: "Step Functions has accepted the execution",
@@ -69,10 +69,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def facts(recorded: Recorded, bucket: str | None = None) -> dict[str, Any]:
-    """Everything known of a decision; `bucket` is where its report lies, if it has one."""
+    """Everything known of a decision; `bucket` is where its reports lie, if it has any."""
     kinds = {word(kind): key for key, kind, _ in recorded.effects}
     event = {k: v for k, v in json.loads(recorded.event or "{}").items() if k != "task_token"}
-    path = f"reports/{recorded.model}/{recorded.id}.html"
+    path = f"{f's3://{bucket}/' if bucket else ''}reports/{recorded.model}/{recorded.id}"
     return {
         "decision": recorded.id,
         "model": recorded.model,
@@ -83,7 +83,8 @@ def facts(recorded: Recorded, bucket: str | None = None) -> dict[str, Any]:
         "detail": recorded.detail,
         "effects": [{"key": k, "kind": word(kind), "status": status} for k, kind, status in recorded.effects],
         "execution": kinds.get("start_execution") or event.get("execution"),
-        "report": (f"s3://{bucket}/{path}" if bucket else path) if "publish_report" in kinds else None,
+        "report": f"{path}.html" if "publish_report" in kinds else None,
+        "page": f"{path}.page.html" if "publish_report" in kinds else None,
         "policy_hash": recorded.policy_hash,
         "state_hash_before": recorded.state_hash_before,
         "state_hash_after": recorded.state_hash_after,
@@ -119,6 +120,8 @@ def state(known: ModelState, policy_hash: str | None) -> dict[str, Any]:
             "rows": evidence.rows,
             "drift_share": evidence.drift_share,
             "drifted": [c.column for c in evidence.drift if c.drifted],
+            "drifting": {d.column: d.since.isoformat() for d in known.drifting},
+            "unusable": {u.column: u.why for u in evidence.unusable},
             "metric": evidence.performance and evidence.performance.metric,
             "performance": evidence.performance and evidence.performance.value,
             "labels": evidence.performance and evidence.performance.labels,
@@ -147,6 +150,8 @@ def text(told: Facts) -> str:
     lines += _block("outcome", _ended(told.get("outcome")))
     if told["report"]:
         lines.append(_line("report", told["report"]))
+    if told.get("page"):
+        lines.append(_line("page", told["page"]))
     hashes = (told[name][:12] for name in ("policy_hash", "state_hash_before", "state_hash_after"))
     lines.append(_line("hashes", "policy {}, state {} -> {}".format(*hashes)))
     return "\n".join(lines)
@@ -237,14 +242,32 @@ def _seen(event: Facts) -> Sequence[str]:
 
 def _evidence(evidence: Facts) -> Sequence[str]:
     seen = [f"{evidence['rows']} rows against {evidence['reference_rows']} of the reference window"]
+    if evidence.get("began") and evidence.get("ended"):
+        seen.append(f"rows of {evidence['began']} to {evidence['ended']}")
     for column in evidence["drift"]:
         verdict = "drifted" if column["drifted"] else "no drift"
         measured = f"{column['test']} {column['score']:.4g}, threshold {column['threshold']:g}"
-        seen.append(f"{column['column']}: {measured}: {verdict}")
+        seen.append(f"{column['column']}: {measured}{_between(column)}: {verdict}{_shares(column)}")
     if done := evidence["performance"]:
         seen.append(f"{done['metric']} {done['value']:.4f} on {done['labels']} labels")
     seen += [f"refused s3://{r['bucket']}/{r['key']}: {r['why']}" for r in evidence["refused"]]
+    seen += [f"unusable column {u['column']}: {u['why']}" for u in evidence.get("unusable", ())]
     return seen
+
+
+def _between(column: Facts) -> str:
+    """What the test may give on the rows, where it is not known to the last digit; how certain a change is."""
+    low, high, p_value = (column.get(name) for name in ("low", "high", "p_value"))
+    between = f", from {low:.4g} to {high:.4g}" if low is not None and high is not None and low < high else ""
+    return between if p_value is None else f"{between}, p {p_value:.2g}"
+
+
+def _shares(column: Facts) -> str:
+    """Nulls, where they have become more or fewer, and categories that the reference does not have."""
+    nulls, before, unseen = (column.get(name, 0.0) for name in ("nulls", "reference_nulls", "unseen"))
+    said = [f"{nulls:.1%} nulls after {before:.1%}"] if f"{nulls:.1%}" != f"{before:.1%}" else []
+    said += [f"{unseen:.1%} in unseen categories"] if unseen else []
+    return f" ({', '.join(said)})" if said else ""
 
 
 def _outcome(outcome: Facts) -> Sequence[str]:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from retrainer import __version__
-from retrainer.cli import asking, backtesting, dead_letters, ledger, reading, replaying, running, testing
+from retrainer.cli import asking, backtesting, dead_letters, ledger, reading, replaying, reporting, running, testing
 from retrainer.cli.arguments import Command, adder
 from retrainer.client import FailedError
 
@@ -53,6 +53,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"retrainer {__version__}")
     add = adder(parser)
-    for group in (running, reading, replaying, testing, backtesting, asking, dead_letters, ledger):
+    for group in (running, reading, reporting, replaying, testing, backtesting, asking, dead_letters, ledger):
         group.add_to(add)
     return parser
