@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from retrainer.core.decide import Decision, decide, decision_id
 from retrainer.core.events import Event
 from retrainer.core.fleet import ALONE, Fleet
 from retrainer.core.policy import Policy
-from retrainer.core.record import digest, dump, load_event, load_fleet, load_policy, load_state
+from retrainer.core.record import digest, dump, dump_as_before, load_event, load_fleet, load_policy, load_state
 from retrainer.core.state import ModelState
 from retrainer.ports import Ledger, Original, Recorded
 
@@ -74,11 +74,29 @@ def replay(original: Original, before: Known | None) -> Replayed:
         why = f"this version cannot read what it was made of: {_first_line(error)}"
         return Replayed(original=original, cannot=why, after=kept(original))
     decision = decide(policy, before.state, event, original.at, fleet)
-    text = dump(decision.state)
-    after = Known(state=decision.state, hash=digest(text))
+    before = replace(before, hash=_hash_like(original.state_hash_before, before))
+    text, after = _written_like(original, decision.state)
     differences = tuple(_differences(original, before, decision, after, text))
     made = Made(policy=policy, before=before.state, event=event, fleet=fleet, decision=decision)
     return Replayed(original=original, made=made, differences=differences, after=None if differences else after)
+
+
+def _hash_like(recorded: str, known: Known) -> str:
+    """The state's hash, of the text of this version or of an older one, whichever is the recorded."""
+    if known.hash == recorded:
+        return recorded
+    hashes = (digest(write(known.state)) for write in (dump, dump_as_before))
+    return recorded if recorded in hashes else known.hash
+
+
+def _written_like(original: Original, state: ModelState) -> tuple[str, Known]:
+    """The state as the version that recorded it would have written it, and so as the next decision was made on it."""
+    text = dump(state)
+    if digest(text) != original.state_hash_after:
+        older = dump_as_before(state)
+        if digest(older) == original.state_hash_after:
+            return older, Known(state=load_state(older), hash=original.state_hash_after)
+    return text, Known(state=state, hash=digest(text))
 
 
 def kept(original: Original) -> Known | None:
@@ -184,7 +202,8 @@ def _differences(
 
 def _effects(original: Original, decision: Decision) -> Iterator[Difference]:
     recorded = {key: (kind, body) for key, kind, body in original.effects}
-    recomputed = {effect.key: (type(effect).__name__, dump(effect)) for effect in decision.effects}
+    effects = {effect.key: effect for effect in decision.effects}
+    recomputed = {key: (type(effect).__name__, dump(effect)) for key, effect in effects.items()}
     if [*recorded] != [*recomputed]:
         yield Difference(what="effects", recorded=", ".join(recorded), recomputed=", ".join(recomputed))
     for key in (key for key in recorded if key in recomputed):
@@ -192,7 +211,7 @@ def _effects(original: Original, decision: Decision) -> Iterator[Difference]:
         if was_kind != kind:
             yield Difference(what=f"{key}: kind", recorded=was_kind, recomputed=kind)
         # The body of what was settled long ago is dropped.
-        elif was and was != now:
+        elif was and was not in (now, dump_as_before(effects[key])):
             yield from _fields(f"{key}: ", was, now)
 
 

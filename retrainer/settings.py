@@ -78,6 +78,12 @@ class Settings(Queues):
         description="The Step Functions state machine that retrains",
         examples=["arn:aws:states:eu-central-1:123456789012:stateMachine:retraining"],
     )
+    profile_state_machine_arn: str | None = Field(
+        default=None,
+        pattern=_ARN,
+        description="The Step Functions state machine that counts large windows, for policies with windows.scale_out",
+        examples=["arn:aws:states:eu-central-1:123456789012:stateMachine:profile"],
+    )
     accounts: Annotated[frozenset[str], NoDecode] = Field(
         default_factory=lambda given: frozenset(str(given.get("state_machine_arn", "")).split(":")[4:5]),
         description="AWS accounts whose events are believed, with commas; default: the state machine's",

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from retrainer import explain
 from retrainer.core.events import EvidenceMeasured
-from retrainer.core.evidence import ColumnDrift, Evidence, Performance
+from retrainer.core.evidence import ColumnDrift, Evidence, Performance, Unusable
 from retrainer.core.reason import Reason
 from retrainer.core.record import dump
 from retrainer.ports import Recorded
@@ -40,6 +40,49 @@ RECORDED = Recorded(
 )
 
 
+def test_evidence_is_told_with_its_certainty_its_nulls_and_what_cannot_be_used() -> None:
+    begins = datetime(2026, 1, 1, tzinfo=UTC)
+    columns = (
+        ColumnDrift(
+            column="genre",
+            test="psi",
+            score=0.312,
+            threshold=0.2,
+            drifted=True,
+            p_value=0.00012,
+            low=0.311,
+            high=0.313,
+            nulls=0.4,
+            unseen=0.02,
+        ),
+        ColumnDrift(column="year", test="ks", score=0.9, threshold=0.05, drifted=False, p_value=0.9, low=0.9, high=0.9),
+    )
+    seen = replace(
+        EVENT.evidence,
+        drift=columns,
+        unusable=(Unusable(column="price", why="7 infinite values"),),
+        began=begins,
+        ended=begins.replace(hour=6),
+    )
+    told = explain.text(explain.facts(replace(RECORDED, event=dump(replace(EVENT, evidence=seen)))))
+    assert (
+        "genre: psi 0.312, threshold 0.2, from 0.311 to 0.313, p 0.00012: drifted (40.0% nulls after 0.0%, 2.0%" in told
+    )
+    assert "year: ks 0.9, threshold 0.05, p 0.9: no drift\n" in told
+    assert "rows of 2026-01-01T00:00:00Z to 2026-01-01T06:00:00Z\n" in told
+    assert "unusable column price: 7 infinite values\n" in told
+
+
+def test_a_decision_of_before_evidence_had_all_that_is_told_as_it_was() -> None:
+    event = json.loads(dump(EVENT))
+    for name in ("unusable", "began", "ended"):
+        del event["evidence"][name]
+    for name in ("low", "high", "nulls", "reference_nulls", "unseen", "p_value"):
+        del event["evidence"]["drift"][0][name]
+    old = explain.text(explain.facts(replace(RECORDED, event=json.dumps(event))))
+    assert old == explain.text(explain.facts(RECORDED))
+
+
 def test_a_decision_is_told_whole() -> None:
     assert explain.text(explain.facts(RECORDED, "my-data")).splitlines() == [
         "recommender-2: retraining - a retraining starts",
@@ -54,6 +97,7 @@ def test_a_decision_is_told_whole() -> None:
         "  effects   start_execution recommender-g1-00000000: done",
         "            publish_report recommender-2.report: owed",
         "  report    s3://my-data/reports/recommender/recommender-2.html",
+        "  page      s3://my-data/reports/recommender/recommender-2.page.html",
         "  hashes    policy aaaaaaaaaaaa, state bbbbbbbbbbbb -> cccccccccccc",
     ]
 

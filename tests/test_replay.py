@@ -17,7 +17,7 @@ from retrainer import replay
 from retrainer.adapters.ledger_sql import SqlLedger
 from retrainer.cli import main
 from retrainer.core.events import ApprovalAnswered
-from retrainer.core.record import canonical, digest, dump
+from retrainer.core.record import canonical, digest, dump, dump_as_before, load_effect
 from retrainer.core.state import ModelState
 from retrainer.ports import Original
 from tests.fakes.memory_ledger import MemoryLedger
@@ -77,6 +77,39 @@ async def test_whatever_is_not_as_it_was_recorded_is_named(change: dict[str, Any
     replayed = replay.replay(first, known(ModelState(model="recommender")))
     assert [difference.what for difference in replayed.differences] == [what]
     assert replayed.after is None
+
+
+async def test_what_was_recorded_before_windows_were_counted_as_profiles_is_made_again_all_the_same() -> None:
+    now = before = known(ModelState(model="recommender"))
+    for original in await originals():
+        made = replay.replay(original, now)
+        assert made.made
+        assert made.after
+        now = made.after
+        after = dump_as_before(made.made.decision.state)
+        old = replace(
+            original,
+            state_hash_before=digest(dump_as_before(made.made.before)),
+            state_hash_after=digest(after),
+            state_after=after if original.state_after else None,
+            effects=tuple((key, kind, dump_as_before(load_effect(kind, body))) for key, kind, body in original.effects),
+        )
+        assert old != original
+        replayed = replay.replay(old, before)
+        assert (replayed.cannot, replayed.differences) == ("", ())
+        assert replayed.after
+        before = replayed.after
+    assert before.state == now.state
+    # The first decision of a version that knows the fields was made on a state that an older one had written.
+    assert before.hash == digest(dump_as_before(now.state))
+    assert not any(
+        d.what == "state before" for d in replay.replay((await originals())[0], known_as_before()).differences
+    )
+
+
+def known_as_before() -> replay.Known:
+    state = ModelState(model="recommender")
+    return replay.Known(state=state, hash=digest(dump_as_before(state)))
 
 
 async def test_an_effects_body_is_compared_field_by_field_unless_it_was_dropped() -> None:

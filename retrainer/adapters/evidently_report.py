@@ -6,47 +6,42 @@ draws the column, in time that grows with the square of its categories (21 s at 
 
 import html
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from evidently import ColumnType, DataDefinition, Dataset, Report
 from evidently.legacy.calculations.stattests import get_stattest
-from evidently.metrics import MissingValueCount, ValueDrift
+from evidently.legacy.calculations.stattests.tvd_stattest import _total_variation_distance
+from evidently.metrics import MissingValueCount, UniqueValueCount, ValueDrift
+from scipy.stats import power_divergence
 
 from retrainer.core.evidence import ColumnDrift
 from retrainer.core.policy import Column
 from retrainer.drift import columns
 from retrainer.drift.columns import Pair, Values
-from retrainer.drift.p_value import p_value
+from retrainer.drift.profile import Sample
 
-SAMPLE_ROWS = 20_000
-"""Rows of each window that the report draws."""
+COLUMNS_MAX = 50
+"""Columns that the report draws: the first of the evidence it is given."""
 
 CATEGORIES_MAX = 200
 """Categories of a column that the report draws; the others are drawn as one."""
 
 OTHER = "(other)"
 
+_OWN_TESTS = ("missing", "unseen", "classifier")
+"""Tests that Evidently does not have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """A column in both windows; each has at least one row. `batches`: the rows of each batch of the reference."""
+    """A column in both windows; each has at least one row."""
 
     reference: Values
     current: Values
-    batches: Sequence[int] = ()
-
-
-def drift(declared: Mapping[str, Column], windows: Mapping[str, Windows]) -> tuple[ColumnDrift, ...]:
-    """The evidence on every declared column."""
-    return tuple(_measured(name, column, windows[name]) for name, column in declared.items())
-
-
-def _measured(name: str, column: Column, windows: Windows) -> ColumnDrift:
-    chance = p_value(column, windows.reference, windows.current, windows.batches)
-    return columns.verdict(name, column, score(column, windows), chance)
 
 
 def score(column: Column, windows: Windows) -> float:
@@ -70,6 +65,10 @@ def _null_score(column: Column, ready: Pair, flags: Pair) -> float:
 
 def _evidently(kind: str, test: str, threshold: float, ready: Pair) -> float:
     reference, current = pd.Series(ready.reference), pd.Series(ready.current)
+    if test == "TVD":  # its score is a p-value, by permutation, of this distance
+        return float(_total_variation_distance(reference, current))
+    if test == "g_test" and len(reference) != len(current):  # it raises: it does not scale what it expects
+        return _g_test(reference.value_counts(), current.value_counts())
     column_type = ColumnType.Numerical if kind == "numerical" else ColumnType.Categorical
     found = get_stattest(reference, current, column_type, test)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -77,70 +76,86 @@ def _evidently(kind: str, test: str, threshold: float, ready: Pair) -> float:
         return float(found(reference, current, column_type, threshold).drift_score)
 
 
-def page(
-    title: str, facts: Sequence[str], declared: Mapping[str, Column], windows: Mapping[str, Windows], *, seed: int = 0
-) -> str:
+def _g_test(known: pd.Series, seen: pd.Series) -> float:
+    known, seen = known.align(seen, fill_value=0)
+    with np.errstate(divide="ignore"):
+        return float(power_divergence(seen, known * (seen.sum() / known.sum()), lambda_="log-likelihood").pvalue)
+
+
+def page(title: str, facts: Sequence[str], evidence: Sequence[ColumnDrift], reference: Sample, current: Sample) -> str:
     """The report as one HTML page that opens without a network: the evidence on all rows, then Evidently's drawings.
 
-    The drawings are of a sample, with the same tests; up to SAMPLE_ROWS rows they have the same scores.
+    The drawings are of the rows that the profiles kept, with the same tests, so a score in them is that of a sample.
     """
-    head = _head(title, facts, drift(declared, windows))
-    if not declared:
+    drawn = [c for c in evidence if c.column in reference.columns and c.column in current.columns][:COLUMNS_MAX]
+    head = _head(title, facts, evidence)
+    if not drawn or not len(reference.priorities) or not len(current.priorities):
         return f'<!DOCTYPE html><html lang="en"><head><meta charset="UTF-8"></head><body>{head}</body></html>'
-    drawn = _drawn(declared, {name: _sample(w, seed) for name, w in windows.items()})
-    before, body, after = drawn.partition("<body>")
+    before, body, after = _drawn(drawn, reference, current).partition("<body>")
     assert body, "Evidently's page has another shape than 0.7.23's"
     return f"{before}{body}{head}{after}"
 
 
-def _drawn(declared: Mapping[str, Column], windows: Mapping[str, Windows]) -> str:
+def _drawn(evidence: Sequence[ColumnDrift], reference: Sample, current: Sample) -> str:
     """Evidently's page: each column that has values in both windows is drawn, and nulls are counted."""
     frames: tuple[dict[str, pd.Series], dict[str, pd.Series]] = ({}, {})
-    metrics = []
-    for name, column in declared.items():
-        ready = columns.pair(column, windows[name].reference, windows[name].current)
-        values = _folded(ready) if column.kind == "categorical" else ready
-        frames[0][name] = pd.Series(values.reference).reindex(range(len(windows[name].reference)))
-        frames[1][name] = pd.Series(values.current).reindex(range(len(windows[name].current)))
-        if len(ready.reference) and len(ready.current):
-            metrics.append(ValueDrift(column=name, method=column.test, threshold=column.threshold))
-        if ready.reference_nulls or ready.current_nulls:
-            metrics.append(MissingValueCount(column=name))
-    definition = DataDefinition(
-        numerical_columns=[name for name, column in declared.items() if column.kind == "numerical"],
-        categorical_columns=[name for name, column in declared.items() if column.kind == "categorical"],
-    )
+    named: dict[str, list[str]] = {"numerical": [], "categorical": []}
+    metrics: list[Any] = []
+    for found in evidence:
+        raw = Pair(reference.columns[found.column], current.columns[found.column])
+        column, name = _column(found, raw), _harmless(found.column)
+        ready = columns.pair(column, raw.reference, raw.current)
+        shown = raw if found.test == "missing" else ready
+        if column.kind == "categorical":
+            shown = _folded(shown)
+        frames[0][name] = pd.Series(shown.reference).reindex(range(len(raw.reference)))
+        frames[1][name] = pd.Series(shown.current).reindex(range(len(raw.current)))
+        named[column.kind].append(name)
+        metrics += _metrics(replace(found, column=name), ready)
+    definition = DataDefinition(numerical_columns=named["numerical"], categorical_columns=named["categorical"])
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        reference, current = (Dataset.from_pandas(pd.DataFrame(frame), definition) for frame in frames)
-        drawn: str = Report(metrics).run(current, reference).get_html_str(as_iframe=False)
+        old, new = (Dataset.from_pandas(pd.DataFrame(frame), definition) for frame in frames)
+        drawn: str = Report(metrics).run(new, old).get_html_str(as_iframe=False)
     return drawn
 
 
-def _sample(windows: Windows, seed: int) -> Windows:
-    return Windows(_some(windows.reference, seed), _some(windows.current, seed))
+def _harmless(text: str) -> str:
+    """Evidently 0.7.23 puts texts into a script element as they are, where </script> would end it."""
+    return text.replace("<", "‹")
 
 
-def _some(values: Values, seed: int) -> Values:
-    if len(values) <= SAMPLE_ROWS:
-        return values
-    return values[np.sort(np.random.default_rng(seed).choice(len(values), SAMPLE_ROWS, replace=False))]
+def _metrics(found: ColumnDrift, ready: Pair) -> list[Any]:
+    has_nulls = ready.reference_nulls or ready.current_nulls
+    counted = [MissingValueCount(column=found.column)] if has_nulls or found.test == "missing" else []
+    if not len(ready.reference) or not len(ready.current) or found.test == "missing":
+        return counted
+    if found.test in _OWN_TESTS:
+        return [UniqueValueCount(column=found.column), *counted]
+    return [ValueDrift(column=found.column, method=found.test, threshold=found.threshold), *counted]
 
 
-def _folded(ready: Pair) -> Pair:
-    both = pd.Series(np.concatenate([ready.reference, ready.current]))
-    common = both.value_counts().index[:CATEGORIES_MAX]
-    if both.nunique() <= CATEGORIES_MAX:
-        return ready
-    folded = both.where(both.isin(common), OTHER).to_numpy(dtype=object)
-    return Pair(folded[: len(ready.reference)], folded[len(ready.reference) :])
+def _column(found: ColumnDrift, raw: Pair) -> Column:
+    """The column as a test takes it; how far it may be does not matter to a drawing."""
+    kind: Literal["numerical", "categorical"] = "categorical" if raw.current.dtype == object else "numerical"
+    return Column.model_construct(kind=kind, test=found.test, threshold=found.threshold)
+
+
+def _folded(shown: Pair) -> Pair:
+    """The most frequent categories by name, a null as none, the others as one."""
+    both = pd.Series(np.concatenate([shown.reference, shown.current]), dtype=object)
+    names = {name: _harmless(str(name)) for name in both.value_counts().index[:CATEGORIES_MAX]}
+    folded = [None if name is None else names.get(name, OTHER) for name in both]
+    whole = np.array(folded, dtype=object)
+    return Pair(whole[: len(shown.reference)], whole[len(shown.reference) :])
 
 
 def _head(title: str, facts: Sequence[str], evidence: Sequence[ColumnDrift]) -> str:
     said = "".join(f"<p>{html.escape(fact)}</p>" for fact in facts)
     rows = "".join(
-        f"<tr><td>{html.escape(c.column)}</td><td>{c.test}</td><td>{c.score:.4g}</td>"
-        f"<td>{c.threshold:g}</td><td>{'drifted' if c.drifted else 'no drift'}</td><td>{c.p_value:.2g}</td></tr>"
+        f"<tr><td style='overflow-wrap:anywhere'>{html.escape(c.column)}</td><td>{html.escape(c.test)}</td>"
+        f"<td>{c.score:.4g}</td><td>{c.threshold:g}</td><td>{'drifted' if c.drifted else 'no drift'}</td>"
+        f"<td>{'' if c.p_value is None else f'{c.p_value:.2g}'}</td></tr>"
         for c in evidence
     )
     titles = "<tr><th>column<th>test<th>score<th>threshold<th><th>p-value</tr>"

@@ -2,7 +2,7 @@
 
 import io
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -57,12 +57,48 @@ class HistoryDatasets:
         except formats.UnusableError as error:
             return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=str(error))
         except (pa.ArrowException, OSError) as error:
-            why = f"it cannot be read as {written_as}: {(str(error).splitlines() or [''])[0][:200]}"
-            return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=why)
+            return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=_why(error, written_as))
         self._known[name] = rows
         while len(self._known) > 1 and sum(map(_size, self._known.values())) > CACHE_BYTES:
             self._known.popitem(last=False)
         return rows
+
+    def stream(
+        self,
+        batch: Batch,
+        wants: Collection[Want],
+        *,
+        required: Collection[str] = (),
+        timestamp: str | None = None,
+        written_as: Format = "parquet",
+        groups_max: int | None = None,
+    ) -> Iterator[Rows]:
+        """As Datasets.stream."""
+        body, written_as = self._body(batch)
+        try:
+            yield from formats.stream(
+                cast(io.RawIOBase, io.BytesIO(body)),
+                len(body),
+                written_as,
+                wants,
+                required,
+                timestamp=timestamp,
+                groups_max=groups_max,
+            )
+        except (pa.ArrowException, OSError) as error:
+            raise formats.UnusableError(_why(error, written_as)) from error
+
+    def resolved(self, batch: Batch) -> Batch:
+        """As Datasets.resolved; by its key alone a batch is known here, whatever has become of it."""
+        return batch
+
+    def load(self, bucket: str, key: str) -> bytes | None:
+        """Nothing is stored: what the worker remembers lasts as long as the history."""
+        del bucket, key
+        return None
+
+    def save(self, bucket: str, key: str, body: bytes) -> None:
+        """See `load`."""
 
     def _body(self, batch: Batch) -> tuple[bytes, Format]:
         if batch.key in self._places:
@@ -85,7 +121,7 @@ class Measuring:
     """The evidence worker over a history, and what it measured before, on disk: no policy has it measured again."""
 
     def __init__(self, datasets: HistoryDatasets, data: Data, cache: Cache) -> None:
-        # What the worker asks of Datasets for a measurement is `read`, and nothing else.
+        # What the worker asks of Datasets for a measurement is what HistoryDatasets has, and nothing else.
         self._worker = Worker(cast(Datasets, datasets))
         self._data, self._cache = data, cache
         self._about = named(code(_sources()), canonical(data.model_dump(mode="json")))
@@ -101,12 +137,14 @@ class Measuring:
 
 
 _EVIDENCE = TypeAdapter(Evidence)
+_WINDOWS = ("reference", "current", "predictions", "grid", "first_predictions")
 
 
 def _content(effect: MeasureEvidence) -> Mapping[str, object]:
     """What the evidence follows from: the batches by name and content, not who asked, nor what is known of them."""
-    windows = {name: getattr(effect, name) for name in ("reference", "current", "predictions")}
-    return {name: [[b.key, b.version] for b in batches] for name, batches in windows.items()}
+    windows = {name: getattr(effect, name) for name in _WINDOWS}
+    named = {name: [[b.key, b.version] for b in batches] for name, batches in windows.items()}
+    return {**named, "classifier": effect.classifier}
 
 
 def _addressed(evidence: Evidence, effect: MeasureEvidence) -> Evidence:
@@ -122,12 +160,17 @@ def _sources() -> tuple[Path, ...]:
     adapters = root / "adapters"
     return (
         root / "worker.py",
+        root / "judging.py",
         root / "core" / "evidence.py",
         adapters / "evidently_report.py",
         *sorted((root / "drift").rglob("*.py")),
         *sorted((adapters / "datasets").rglob("*.py")),
         Path(__file__),
     )
+
+
+def _why(error: Exception, written_as: Format) -> str:
+    return f"it cannot be read as {written_as}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def _parquet(table: pa.Table) -> bytes:

@@ -63,6 +63,8 @@ def task(policy: Policy, seed: int) -> Task:
     if label is None:
         said = "the policy does not say what is predicted"
         raise ConfigError(f"{said}; write data.predictions with a label, or a column with role: target")
+    if logged and logged.metric == "roc_auc":
+        raise ConfigError("data.predictions.metric: a backtest cannot play roc_auc; write accuracy for it")
     metric: Metric = logged.metric if logged else "hit_rate_at_10" if recommends else _metric(policy, label)
     features = tuple(name for name in data.features if name != label)
     columns = {name: c for name, c in data.columns.items() if name != label}

@@ -3,16 +3,22 @@
 import math
 from dataclasses import dataclass, field
 
-from retrainer.cases.language import ColumnTold, Measured, MistakeError
+from retrainer.cases.language import ColumnTold, Measured, MistakeError, UnusableTold
 from retrainer.cases.words import one_of
 from retrainer.core.effects import MeasureEvidence
-from retrainer.core.evidence import BatchLoss, ColumnDrift, Evidence, Performance
-from retrainer.core.policy import Column, Policy
+from retrainer.core.evidence import (
+    ALL_COLUMNS,
+    PREDICTIONS,
+    BatchLoss,
+    ColumnDrift,
+    Evidence,
+    Performance,
+    Unusable,
+)
+from retrainer.core.policy import P_VALUES, Column, Policy
 from retrainer.core.state import ModelState
 from retrainer.core.window import Batch, Refusal, untried_rows
 
-P_VALUES = frozenset({"ks", "chisquare"})
-"""Tests whose score is a p-value: the less, the more drift."""
 ROUNDING = 0.006
 """0.33 stands for a third."""
 
@@ -27,6 +33,7 @@ class Told:
     estimated: Performance | None = None
     losses: dict[str, BatchLoss] = field(default_factory=dict)
     refused: str | None = None
+    unusable: tuple[Unusable, ...] = ()
 
     def hear(self, policy: Policy, what: Measured) -> None:
         """Takes in what is measured at a step, but for the batch that is yet to arrive. Raises MistakeError."""
@@ -39,6 +46,7 @@ class Told:
         if what.estimated:
             self.estimated = _performed(policy, what, *what.estimated)
         self.refused = what.refused
+        self.unusable = tuple(_unusable(policy, told) for told in what.unusable)
 
     def count(self, policy: Policy, state: ModelState, asked: MeasureEvidence, what: Measured) -> None:
         """The rows, and the loss, of the batch that has just arrived. Raises MistakeError."""
@@ -79,6 +87,7 @@ def evidence(policy: Policy, asked: MeasureEvidence, told: Told) -> Evidence:
         performance=told.performance,
         estimated=told.estimated,
         losses=tuple(told.losses[b.key] for b in good if b.key in told.losses),
+        unusable=told.unusable,
     )
 
 
@@ -89,24 +98,14 @@ def _counted(batch: Batch, told: Told) -> Batch:
 
 def _share(policy: Policy, what: Measured) -> tuple[ColumnDrift, ...]:
     watched = _watched(policy, what)
+    single = [w for w in watched.values() if w.name != ALL_COLUMNS]
     assert what.share is not None
-    count = round(what.share * len(watched))
-    if abs(count / len(watched) - what.share) > ROUNDING:
-        shares = ", ".join(f"{n / len(watched):.2g}" for n in range(len(watched) + 1))
-        said = f"of {len(watched)} watched columns the share that drifted is one of {shares}; write one of these"
+    count = round(what.share * len(single))
+    if abs(count / len(single) - what.share) > ROUNDING:
+        shares = ", ".join(f"{n / len(single):.2g}" for n in range(len(single) + 1))
+        said = f"of {len(single)} watched columns the share that drifted is one of {shares}; write one of these"
         raise MistakeError(0, what.column, said)
-    return tuple(_whole(name, column, drifted=n < count) for n, (name, column) in enumerate(watched.items()))
-
-
-def _whole(name: str, column: Column, *, drifted: bool) -> ColumnDrift:
-    """A column that has drifted without any doubt, or not at all."""
-    threshold = column.threshold
-    assert column.test
-    assert threshold is not None
-    still = 1.0 if column.test in P_VALUES else 0.0
-    score = (0.0 if column.test in P_VALUES else 2 * threshold) if drifted else still
-    p = 0.0 if drifted else 1.0
-    return ColumnDrift(column=name, test=column.test, score=score, threshold=threshold, drifted=drifted, p_value=p)
+    return tuple(w.whole(drifted=n < count) for n, w in enumerate(watched.values()))
 
 
 def _columns(policy: Policy, what: Measured) -> tuple[ColumnDrift, ...]:
@@ -115,26 +114,61 @@ def _columns(policy: Policy, what: Measured) -> tuple[ColumnDrift, ...]:
     for told in what.columns:
         if told.column not in watched:
             raise MistakeError(0, told.at, f"{told.column!r} is not watched for drift; {one_of(watched, told.column)}")
-    return tuple(_column(name, column, given.get(name)) for name, column in watched.items())
+    return tuple(w.told(given[name]) if name in given else w.whole(drifted=False) for name, w in watched.items())
 
 
-def _column(name: str, column: Column, told: ColumnTold | None) -> ColumnDrift:
-    if told is None:
-        return _whole(name, column, drifted=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watched:
+    """A column that is watched: its name in evidence, its test and its threshold; `still`: the score of no drift."""
+
+    name: str
+    test: str
+    threshold: float
+    still: float = 0.0
+
+    def whole(self, *, drifted: bool) -> ColumnDrift:
+        """It has drifted without any doubt, or not at all."""
+        farthest = 0.0 if self.test in P_VALUES else 2 * self.threshold
+        return self._measured(farthest if drifted else self.still, 1.0 - drifted)
+
+    def told(self, told: ColumnTold) -> ColumnDrift:
+        """It has drifted as far as the case tells."""
+        if told.p is not None:
+            return self._measured(told.score, told.p)
+        return self._measured(told.score, told.score if self.test in P_VALUES else float(told.score < self.threshold))
+
+    def _measured(self, score: float, p: float) -> ColumnDrift:
+        drifted = score < self.threshold if self.test in P_VALUES else score >= self.threshold
+        return ColumnDrift(
+            column=self.name, test=self.test, score=score, threshold=self.threshold, drifted=drifted, p_value=p
+        )
+
+
+def _watched(policy: Policy, what: Measured) -> dict[str, _Watched]:
+    """What is watched, by the name that a case calls it; all columns together, as the classifier, are the last."""
+    found = {name: _of(name, column) for name, column in policy.data.measured.items()}
+    if policy.data.predictions and (column := policy.data.predictions.watched):
+        found.setdefault("predictions", _of(PREDICTIONS, column))
+    if not found:
+        raise MistakeError(0, what.column, "the policy watches no column for drift; give one of data.columns a test")
+    if policy.triggers.drift and (threshold := policy.triggers.drift.classifier):
+        together = _Watched(name=ALL_COLUMNS, test="classifier", threshold=threshold, still=0.5)
+        found.setdefault("classifier", together)
+    return found
+
+
+def _of(name: str, column: Column) -> _Watched:
     assert column.test
     assert column.threshold is not None
-    below = column.test in P_VALUES
-    drifted = told.score < column.threshold if below else told.score >= column.threshold
-    p = told.p if told.p is not None else (told.score if below else float(not drifted))
-    return ColumnDrift(
-        column=name, test=column.test, score=told.score, threshold=column.threshold, drifted=drifted, p_value=p
-    )
+    still = 1.0 if column.test in P_VALUES else 0.0
+    return _Watched(name=name, test=column.test, threshold=column.threshold, still=still)
 
 
-def _watched(policy: Policy, what: Measured) -> dict[str, Column]:
-    if watched := dict(policy.data.watched):
-        return watched
-    raise MistakeError(0, what.column, "the policy watches no column for drift; give one of data.columns a test")
+def _unusable(policy: Policy, told: UnusableTold) -> Unusable:
+    known = [*policy.data.columns, policy.data.timestamp]
+    if told.column not in known:
+        raise MistakeError(0, told.at, f"{told.column!r} is no column of the policy; {one_of(known, told.column)}")
+    return Unusable(column=told.column, why=told.why)
 
 
 def _performed(policy: Policy, what: Measured, value: float, labels: int | None) -> Performance:

@@ -18,6 +18,7 @@ from retrainer.cases.language import (
     MistakeError,
     Order,
     Ordered,
+    UnusableTold,
 )
 from retrainer.cases.words import Words, one_of
 from retrainer.core.execution import Status, Verdict
@@ -131,6 +132,12 @@ def _batch(words: Words, column: int) -> Happening:
     return Measured(column=column, refused=_why(words, "it cannot be read"))
 
 
+def _unusable(words: Words, column: int) -> Happening:
+    word = words.take("the name of a column")
+    told = UnusableTold(column=word.text, why=_why(words, "it cannot be read"), at=word.column)
+    return Measured(column=column, unusable=(told,))
+
+
 def _measuring(words: Words, column: int) -> Happening:
     words.need("fails", 'measuring fails "the worker was killed"')
     return MeasuringFails(column=column, why=_why(words, "it cannot be done"))
@@ -220,6 +227,7 @@ _READERS: Final[dict[str, Reader]] = {
     "loss": _loss,
     "losses": _loss,
     "batch": _batch,
+    "unusable": _unusable,
     "measuring": _measuring,
     "alarm": _alarm,
     "schedule": _schedule,
@@ -236,5 +244,5 @@ _READERS: Final[dict[str, Reader]] = {
 _EVERYTHING: Final = (
     "write rows arrive N, drift SHARE, performance VALUE, loss MEAN on N labels, alarm NAME, schedule NAME, manual, "
     "pause, resume, execution ended HOW, champion promoted, approval asked, approve, reject, fleet busy with MODEL, "
-    "measuring fails, batch refused, or (time passes)"
+    "measuring fails, batch refused, unusable COLUMN, or (time passes)"
 )

@@ -40,6 +40,15 @@ class ColumnTold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnusableTold:
+    """A column that cannot be used, and why."""
+
+    column: str
+    why: str
+    at: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """A batch arrives and the windows are measured; what is not told is as it was last told.
 
@@ -54,6 +63,7 @@ class Measured:
     estimated: tuple[float, int | None] | None = None
     loss: tuple[float, int, float | None] | None = None
     refused: str | None = None
+    unusable: tuple[UnusableTold, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,7 +108,7 @@ class World:
         assert asked, "nothing else is ever being measured here"
         self.told.count(self.policy, self.state, asked, what)
         self.happens(EvidenceMeasured(effect=asked.key, evidence=evidence(self.policy, asked, self.told)))
-        self.told.refused = None
+        self.told.refused, self.told.unusable = None, ()
 
     def fail_to_measure(self, what: MeasuringFails) -> None:
         """A batch arrives, and cannot be measured for good."""

@@ -67,7 +67,7 @@ def _consider(policy: Policy, taken: Step, identity: str, now: datetime, fleet: 
     state = taken.state
     asked = "; ".join(f"{m.kind}: {m.why}" for m in state.kept)
     if objected := objection(policy, state, now, fleet):
-        if taken.reason in _PLAIN:
+        if taken.reason in _PLAIN or taken.detail == objected.why:
             return replace(taken, reason=objected.reason, detail=f"{objected.why}; kept: {asked}")
         return replace(taken, detail=f"{taken.detail}; kept, {objected.reason} {objected.why}: {asked}")
     decision = decision_id(state.model, state.version)

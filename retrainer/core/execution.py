@@ -14,13 +14,16 @@ class TriggerKind(StrEnum):
     DRIFT = "drift"
     PERFORMANCE = "performance"
     REGRET = "regret"
+    CONCEPT = "concept"
     VOLUME = "volume"
     SCHEDULE = "schedule"
     ALARM = "alarm"
     MANUAL = "manual"
 
 
-LEVELS = frozenset({TriggerKind.DRIFT, TriggerKind.PERFORMANCE, TriggerKind.REGRET, TriggerKind.VOLUME})
+LEVELS = frozenset(
+    {TriggerKind.DRIFT, TriggerKind.PERFORMANCE, TriggerKind.REGRET, TriggerKind.CONCEPT, TriggerKind.VOLUME}
+)
 """Triggers that are read off the current window and so can be measured again; the others are edges."""
 
 

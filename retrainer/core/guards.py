@@ -101,6 +101,16 @@ def cooldown(policy: Policy, state: ModelState, now: datetime, fleet: Fleet) -> 
     return Check(name="cooldown", value=value, threshold=str(policy.guards.cooldown), objection=objected)
 
 
+def unusable(policy: Policy, state: ModelState, now: datetime, fleet: Fleet) -> Check | None:
+    """The newest measurement met with data that cannot be used, and the policy would rather wait than do without it."""
+    if policy.data.unusable == "skip":
+        return None
+    found = state.evidence.cannot_be_used() if state.evidence else []
+    value = "; ".join(found) or "all can be used"
+    objected = Objection(reason=Reason.DATA_UNUSABLE, why=value) if found else None
+    return Check(name="data.unusable", value=value, threshold="all can be used", objection=objected)
+
+
 def rows_min(policy: Policy, state: ModelState, now: datetime, fleet: Fleet) -> Check:
     """Nothing new to learn from."""
     rows, wanted = untried_rows(state.window), policy.guards.rows_min
@@ -180,6 +190,7 @@ GUARDS: tuple[Guard, ...] = (
     quiet_hours,
     freezes,
     cooldown,
+    unusable,
     rows_min,
     budget,
     backoff,

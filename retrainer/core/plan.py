@@ -3,10 +3,11 @@
 import hashlib
 from dataclasses import replace
 from datetime import datetime
+from zoneinfo import ZoneInfo
 
-from retrainer.core.effects import PublishReport, StartExecution
+from retrainer.core.effects import MeasureEvidence, PublishReport, StartExecution
 from retrainer.core.execution import Execution, Status
-from retrainer.core.policy import Candidate, Policy
+from retrainer.core.policy import Candidate, Policy, Reference
 from retrainer.core.record import canonical, digest
 from retrainer.core.state import ModelState
 from retrainer.core.window import Batch
@@ -86,6 +87,24 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
     )
 
 
+def measure(policy: Policy, state: ModelState, key: str, now: datetime) -> MeasureEvidence | None:
+    """The effect that measures the windows; None while the current one is empty."""
+    compared = current(policy, state, now)
+    if not compared:
+        return None
+    against = reference(policy, state, compared)
+    return MeasureEvidence(
+        key=key,
+        reference=against,
+        current=compared,
+        predictions=state.predictions,
+        grid=grid(policy, state, against),
+        profiles=profiles(policy, state),
+        first_predictions=first_predictions(policy, state),
+        classifier=policy.triggers.drift.classifier if policy.triggers.drift else None,
+    )
+
+
 def report(policy: Policy, state: ModelState, decision: str, now: datetime) -> PublishReport | None:
     """The effect that stores Evidently's report beside the decision it explains; None while a window is empty."""
     compared = current(policy, state, now)
@@ -98,6 +117,10 @@ def report(policy: Policy, state: ModelState, decision: str, now: datetime) -> P
         report_key=f"reports/{policy.model}/{decision}.html",
         reference=against,
         current=compared,
+        grid=grid(policy, state, against),
+        profiles=profiles(policy, state),
+        first_predictions=first_predictions(policy, state),
+        since=state.drifting,
     )
 
 
@@ -105,12 +128,56 @@ def reference(policy: Policy, state: ModelState, compared: tuple[Batch, ...]) ->
     """The reference window that the current one is compared with: see the policy's `Reference`."""
     wanted = policy.windows.reference
     if wanted.of == "training":
-        return state.training[-wanted.batches :]
-    if wanted.of == "fixed":
+        return _of_the_season(wanted, state.training, compared)[-wanted.batches :]
+    if wanted.of in ("fixed", "monitor"):
         return tuple(Batch(bucket=policy.data.bucket, key=key, version="", size_bytes=0) for key in wanted.keys)
     inside = {(b.key, b.version) for b in compared}
     before = tuple(b for b in (*state.training, *state.window) if (b.key, b.version) not in inside)
-    return before[-wanted.batches :]
+    return _of_the_season(wanted, before, compared)[-wanted.batches :]
+
+
+def _of_the_season(wanted: Reference, known: tuple[Batch, ...], compared: tuple[Batch, ...]) -> tuple[Batch, ...]:
+    """What arrived in the hours, or on the week days, in which the compared did; all where nothing of it did."""
+    if wanted.season is None:
+        return known
+    zone = ZoneInfo(wanted.time_zone)
+
+    def season(arrived_at: datetime) -> int:
+        local = arrived_at.astimezone(zone)
+        return local.hour if wanted.season == "hour" else local.weekday()
+
+    seasons = {season(b.arrived_at) for b in compared if b.arrived_at}
+    return tuple(b for b in known if b.arrived_at and season(b.arrived_at) in seasons) or known
+
+
+def grid(policy: Policy, state: ModelState, against: tuple[Batch, ...]) -> tuple[Batch, ...]:
+    """The batches from which the edges of the profiles are chosen; none where they are the reference.
+
+    They stay the same for as long as a champion does, and with them the profiles of all batches counted since. Without
+    a champion a reference that moves has the oldest batches instead, twice as many each time.
+    """
+    wanted = policy.windows.reference
+    if wanted.of == "monitor":
+        return ()
+    chosen = state.training[-wanted.batches :]
+    if not chosen and wanted.of == "trailing":
+        chosen = state.window[: _power_of_two(len(against))]
+    return () if chosen == against else chosen
+
+
+def _power_of_two(count: int) -> int:
+    """The largest that is not above `count`; 0 for 0."""
+    return 1 << (count.bit_length() - 1) if count else 0
+
+
+def profiles(policy: Policy, state: ModelState) -> str:
+    """The key prefix of the profiles: beside what the champion's execution left."""
+    return f"executions/{state.champion.execution}/profiles/" if state.champion else f"profiles/{policy.model}/"
+
+
+def first_predictions(policy: Policy, state: ModelState) -> tuple[Batch, ...]:
+    """What the newest predictions are compared with, where the policy watches them."""
+    return state.first_predictions if policy.data.predictions and policy.data.predictions.test else ()
 
 
 def current(policy: Policy, state: ModelState, now: datetime) -> tuple[Batch, ...]:

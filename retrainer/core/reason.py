@@ -48,6 +48,7 @@ HOLDS = (
     Reason.QUIET_HOURS,
     Reason.FROZEN,
     Reason.COOLING_DOWN,
+    Reason.DATA_UNUSABLE,
     Reason.TOO_FEW_ROWS,
     Reason.OVER_BUDGET,
     Reason.BACKING_OFF,

@@ -26,6 +26,15 @@ from retrainer.core.state import ModelState
 T = TypeVar("T")
 _KINDS: dict[str, type] = {cls.__name__: cls for cls in (*get_args(Event), *get_args(Effect))}
 
+ADDED: Final[Mapping[str, Sequence[str]]] = {
+    "ModelState": ("drifting", "first_predictions"),
+    "Evidence": ("unusable", "began", "ended"),
+    "ColumnDrift": ("low", "high", "nulls", "reference_nulls", "unseen"),
+    "MeasureEvidence": ("grid", "profiles", "first_predictions", "classifier"),
+    "PublishReport": ("grid", "profiles", "first_predictions", "since"),
+}
+"""Fields that old records do not have, by class: they came when windows were first counted as profiles."""
+
 PARTS_MAX: Final = 8_192
 """Texts of parts that are remembered; about 5 MB."""
 
@@ -49,6 +58,20 @@ def dump(value: object) -> str:
         return canonical(_adapter(type(value)).dump_python(value, mode="json"))
     assert is_dataclass(value)
     return _object(value)
+
+
+def dump_as_before(value: object) -> str:
+    """What `dump` wrote of a state or an effect before the fields of ADDED were there; old records are compared so."""
+    return canonical(_as_before(value))
+
+
+def _as_before(value: object) -> object:
+    if is_dataclass(value):
+        added = ADDED.get(type(value).__name__, ())
+        return {f.name: _as_before(getattr(value, f.name)) for f in fields(value) if f.name not in added}
+    if isinstance(value, tuple):
+        return [_as_before(part) for part in value]
+    return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
 
 
 def load_event(kind: str, text: str) -> Event:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from retrainer.core.evidence import BatchLoss, Evidence
+from retrainer.core.evidence import BatchLoss, Drifting, Evidence
 from retrainer.core.execution import Champion, Cycle, Execution, Met
 from retrainer.core.window import Batch
 
@@ -54,6 +54,8 @@ class ModelState:
     levels: triggers read off measurements, as the last one had them; edges: schedules and alarms that wait for the
     rest of a rule. Both are forgotten, as what is kept is, when an execution ends with an outcome.
     drift_checked_at: when drift was last judged against the budget of false alarms.
+    drifting: the columns that every measurement since a moment has found drifted; emptied at a promotion.
+    first_predictions: the first objects of predictions logged since the promotion: what later ones are compared with.
     """
 
     model: str
@@ -82,3 +84,5 @@ class ModelState:
     levels: tuple[Level, ...] = ()
     edges: tuple[Met, ...] = ()
     drift_checked_at: datetime | None = None
+    drifting: tuple[Drifting, ...] = ()
+    first_predictions: tuple[Batch, ...] = ()

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import assert_never
 
-from retrainer.core import costs, plan, triggers, window
-from retrainer.core.effects import AnswerApproval, Effect, MeasureEvidence
+from retrainer.core import concept, costs, plan, triggers, window
+from retrainer.core.effects import AnswerApproval, Effect
 from retrainer.core.events import (
     AlarmChanged,
     ApprovalAnswered,
@@ -25,7 +26,7 @@ from retrainer.core.events import (
     TrainingJobChanged,
     Woken,
 )
-from retrainer.core.evidence import BatchLoss, Evidence
+from retrainer.core.evidence import BatchLoss, Drifting, Evidence
 from retrainer.core.execution import LEVELS, Approval, Champion, Cycle, Execution, Outcome, Status, Verdict
 from retrainer.core.policy import Policy
 from retrainer.core.reason import Reason
@@ -33,6 +34,9 @@ from retrainer.core.state import ModelState, Pause, Spent
 
 MEASURE_AGAIN_AFTER = timedelta(minutes=10)
 """How long after a measurement failed for good it is asked again, if nothing new comes before."""
+
+FIRST_PREDICTIONS = 8
+"""So many objects are the reference of the predictions' drift: as many as the current window has batches by default."""
 
 CYCLES_MAX = 50
 COSTS_MAX = 5
@@ -113,7 +117,9 @@ def _object_created(policy: Policy, state: ModelState, event: ObjectCreated, now
         return _measured(policy, replace(state, window=kept), f"{batch.uri} arrived", now)
     if logged and event.bucket == policy.data.bucket and event.key.startswith(logged.prefix):
         kept = window.add(state.predictions, batch, newest=logged.batches)
-        return _measured(policy, replace(state, predictions=kept), f"predictions {batch.uri} arrived", now)
+        first = window.first(state.first_predictions, batch, most=FIRST_PREDICTIONS) if logged.test else ()
+        state = replace(state, predictions=kept, first_predictions=first)
+        return _measured(policy, state, f"predictions {batch.uri} arrived", now)
     return Step(state, Reason.NOT_WATCHED, f"{batch.uri} is under no prefix of the policy")
 
 
@@ -122,15 +128,11 @@ def _measured(policy: Policy, state: ModelState, why: str, now: datetime) -> Ste
     if state.measuring:
         state = state if state.measure_again else replace(state, measure_again=True)
         return Step(state, Reason.MEASURING, f"{why}; {state.measuring} is on its way")
-    current = plan.current(policy, state, now)
-    if not current:
+    asked = plan.measure(policy, state, f"{decision_id(state.model, state.version)}.measure", now)
+    if asked is None:
         return Step(state, Reason.NOTHING_MET, f"{why}; the current window is empty")
-    key = f"{decision_id(state.model, state.version)}.measure"
-    asked = MeasureEvidence(
-        key=key, reference=plan.reference(policy, state, current), current=current, predictions=state.predictions
-    )
-    state = replace(state, measuring=key, measure_again=False, measure_again_at=None)
-    return Step(state, Reason.MEASURING, f"{why}; evidence asked on {len(current)} batches", (asked,))
+    state = replace(state, measuring=asked.key, measure_again=False, measure_again_at=None)
+    return Step(state, Reason.MEASURING, f"{why}; evidence asked on {len(asked.current)} batches", (asked,))
 
 
 def _evidence_measured(policy: Policy, state: ModelState, event: EvidenceMeasured, now: datetime) -> Step:
@@ -140,13 +142,16 @@ def _evidence_measured(policy: Policy, state: ModelState, event: EvidenceMeasure
     kept = window.counted(window.without(state.window, evidence.refused), evidence.batches)
     training = window.without(state.training, evidence.refused)
     predictions = window.without(state.predictions, evidence.refused)
+    first_predictions = window.without(state.first_predictions, evidence.refused)
     again = state.measure_again
     state = replace(
         state,
         window=kept,
         training=training,
         predictions=predictions,
+        first_predictions=first_predictions,
         evidence=evidence,
+        drifting=_drifting(state.drifting, evidence, now),
         losses=_with_losses(policy, state.losses, evidence.losses, kept),
         measuring=None,
         measure_again=False,
@@ -156,10 +161,18 @@ def _evidence_measured(policy: Policy, state: ModelState, event: EvidenceMeasure
     if again:
         asked = _measured(policy, state, "more has arrived", now)
         state, effects = asked.state, asked.effects
-    if evidence.refused:
-        why = "; ".join(f"s3://{r.bucket}/{r.key}: {r.why}" for r in evidence.refused)
+    if why := "; ".join(evidence.cannot_be_used()):
         return Step(state, Reason.DATA_UNUSABLE, why, effects, look=True)
     return Step(state, Reason.NOTHING_MET, _told(evidence), effects, look=True)
+
+
+def _drifting(known: tuple[Drifting, ...], evidence: Evidence, now: datetime) -> tuple[Drifting, ...]:
+    """The columns that have drifted, each since when it has at every measurement; as known where none was measured."""
+    if not evidence.drift:
+        return known
+    before = {d.column: d for d in known}
+    drifted = (c.column for c in evidence.drift if c.drifted)
+    return tuple(before.get(name) or Drifting(column=name, since=now) for name in drifted)
 
 
 def _with_losses(
@@ -171,7 +184,16 @@ def _with_losses(
     unseen = {(b.key, b.version) for b in kept}
     by_key = {loss.key: loss for loss in known}
     by_key.update((loss.key, _bounded(loss)) for loss in new if (loss.key, loss.version) in unseen and loss.labels > 0)
-    return tuple(by_key.values())[-policy.windows.training_batches :]
+    return _newest(policy, tuple(by_key.values()))
+
+
+def _newest(policy: Policy, losses: tuple[BatchLoss, ...]) -> tuple[BatchLoss, ...]:
+    """As many losses as batches are kept; where a concept is judged, those of its baseline besides."""
+    most, first = policy.windows.training_batches, 0
+    if len(losses) > most and policy.triggers.concept:
+        baseline = concept.FREEZE * policy.triggers.concept.labels_min
+        first = 1 + sum(seen < baseline for seen in accumulate(loss.labels for loss in losses))
+    return losses[:first] + losses[first:][-most:]
 
 
 def _bounded(loss: BatchLoss) -> BatchLoss:
@@ -269,7 +291,16 @@ def _promoted(state: ModelState, ended: Execution, outcome: Outcome, now: dateti
         metrics=outcome.metrics,
     )
     rest = window.without(state.window, ended.batches)
-    return replace(state, champion=champion, training=ended.batches, window=rest, predictions=(), losses=())
+    return replace(
+        state,
+        champion=champion,
+        training=ended.batches,
+        window=rest,
+        predictions=(),
+        first_predictions=(),
+        losses=(),
+        drifting=(),
+    )
 
 
 def _failed(policy: Policy, state: ModelState, known: Execution, why: str, now: datetime) -> Step:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from retrainer.core import costs, regret
+from retrainer.core import concept, costs, regret
 from retrainer.core.events import AlarmChanged, Event, RetrainingRequested, ScheduleFired
 from retrainer.core.evidence import LOWER_IS_BETTER, ColumnDrift, Evidence, Performance, worse_by
+from retrainer.core.evidence import share as share_of
 from retrainer.core.execution import Champion, Met, TriggerKind
-from retrainer.core.policy import DriftTrigger, PerformanceTrigger, Policy, Schedule
+from retrainer.core.policy import ConceptTrigger, Correction, DriftTrigger, PerformanceTrigger, Policy, Schedule
 from retrainer.core.state import ModelState
 
 YEAR: Final = timedelta(days=365)
@@ -87,6 +88,8 @@ def _readings(policy: Policy, state: ModelState, evidence: Evidence, now: dateti
         yield _performance(wanted.performance, state, evidence)
     if wanted.regret:
         yield _regret(policy, wanted.regret.labels_min, state)
+    if wanted.concept:
+        yield _concept(wanted.concept, state)
     if wanted.volume:
         rows = sum(b.rows or 0 for b in state.window)
         why = f"{rows} new rows >= {wanted.volume.rows}"
@@ -112,15 +115,16 @@ def _drift(wanted: DriftTrigger, state: ModelState, evidence: Evidence, now: dat
     """Enough columns have changed by as much as their tests ask for, and with the certainty that is asked for."""
     chance = _chance(wanted, state.drift_checked_at, now)
     drifted = [c for c in evidence.drift if c.drifted]
-    counted = drifted if chance is None else _certain(evidence.drift, chance)
-    share = len(counted) / len(evidence.drift) if evidence.drift else 0.0
+    counted = drifted if chance is None else _certain(evidence.drift, chance, wanted.correction)
+    share = share_of(evidence.drift, counted)
     on = wanted.clear is not None and _was_on(state, TriggerKind.DRIFT)
     least = wanted.clear if on else wanted.share
     met = evidence.rows >= wanted.rows_min and bool(counted) and (least is None or share >= least)
     columns = ", ".join(_column(c, chance) for c in counted)
     value = f"drift share {share:.2f} ({columns})" if counted else f"drift share {share:.2f}"
     compared = ">= " + (f"{least:g}" if least is not None else "one column")
-    certainly = "" if chance is None else f", p <= {chance:.2g} over all columns"
+    how = "" if wanted.correction == "holm" else f" ({wanted.correction})"
+    certainly = "" if chance is None else f", p <= {chance:.2g} over all columns{how}"
     aside = ""
     if not met and chance is not None and len(drifted) > len(counted):
         unsure = ", ".join(_column(c, chance) for c in drifted if c not in counted)
@@ -152,22 +156,38 @@ def _chance(wanted: DriftTrigger, checked_at: datetime | None, now: datetime) ->
     return max(0.0, wanted.false_alarms_per_year * (waited / YEAR))
 
 
-def _certain(columns: Sequence[ColumnDrift], chance: float) -> list[ColumnDrift]:
-    """The drifted columns whose p-value holds over all columns measured (Holm 1979, Scand. J. Statist. 6:65)."""
+def _certain(columns: Sequence[ColumnDrift], chance: float, correction: Correction) -> list[ColumnDrift]:
+    """The drifted columns whose p-value holds over all columns measured.
+
+    Where nothing has changed, each finds a column with the probability `chance` at most, and so the year's budget
+    holds; bh does for columns that are independent or move together (positive regression dependence), the others
+    however they depend on one another. Where some have changed, holm (Holm 1979, Scand. J. Statist. 6:65) bounds the
+    chance that any unchanged column is found; bh (Benjamini and Hochberg 1995, J. R. Stat. Soc. B 57:289) and by
+    (Benjamini and Yekutieli 2001, Ann. Stat. 29:1165) the expected share of unchanged columns among those found.
+    """
     tested = sorted((c for c in columns if c.p_value is not None), key=_p_value)
-    held: set[str] = set()
-    for rank, column in enumerate(tested):
-        if _p_value(column) > chance / (len(tested) - rank):
-            break
-        held.add(column.column)
-    return [c for c in columns if c.drifted and c.column in held]
+    least = [_p_value(c) <= bound for c, bound in zip(tested, _bounds(len(tested), chance, correction), strict=True)]
+    if correction == "holm":
+        found = least.index(False) if False in least else len(least)
+    else:
+        found = max((rank for rank, held in enumerate(least, 1) if held), default=0)
+    names = {c.column for c in tested[:found]}
+    return [c for c in columns if c.drifted and c.column in names]
+
+
+def _bounds(count: int, chance: float, correction: Correction) -> list[float]:
+    """What the p-values are compared with, the smallest first."""
+    if correction == "holm":
+        return [chance / (count - rank) for rank in range(count)]
+    dependence = sum(1 / n for n in range(1, count + 1)) if correction == "by" else 1.0
+    return [chance * rank / (count * dependence) for rank in range(1, count + 1)]
 
 
 def _p_value(column: ColumnDrift) -> float:
     return 1.0 if column.p_value is None else column.p_value
 
 
-# --- performance and regret ---
+# --- performance, regret and concept ---
 
 
 def _performance(wanted: PerformanceTrigger, state: ModelState, evidence: Evidence) -> Reading:
@@ -239,4 +259,19 @@ def _regret(policy: Policy, labels_min: int, state: ModelState) -> Reading:
         threshold=f"{price:.4g}, on {labels_min} labels",
         why=found.why,
         aside="" if met else f"regret: {found.why}",
+    )
+
+
+def _concept(wanted: ConceptTrigger, state: ModelState) -> Reading:
+    found = concept.judge(
+        state.losses, margin=wanted.margin, labels_min=wanted.labels_min, false_alarms=wanted.false_alarms
+    )
+    labels = sum(loss.labels for loss in state.losses)
+    return Reading(
+        kind=TriggerKind.CONCEPT,
+        met=found.due,
+        value=f"{found.value:.4g} on {labels} labels",
+        threshold=f"{found.threshold:.4g}, after {wanted.labels_min} labels",
+        why=found.why,
+        aside="" if found.due else f"concept: {found.why}",
     )

@@ -49,6 +49,12 @@ def add(window: Sequence[Batch], batch: Batch, *, newest: int) -> tuple[Batch, .
     return (*window, batch)[-newest:]
 
 
+def first(known: Sequence[Batch], batch: Batch, *, most: int) -> tuple[Batch, ...]:
+    """The first `most` batches: with `batch`, if there are fewer yet; an overwritten object replaces its older one."""
+    kept = tuple(b for b in known if (b.bucket, b.key) != (batch.bucket, batch.key))
+    return (*kept, batch) if len(kept) < most else kept
+
+
 def without(window: Sequence[Batch], gone: Iterable[Batch | Refusal]) -> tuple[Batch, ...]:
     """The window less the batches named (the same bucket, key and version)."""
     names = {(g.bucket, g.key, g.version) for g in gone}

@@ -278,7 +278,8 @@ async def test_the_report_is_stored_as_a_page_and_doing_it_twice_is_doing_it_onc
     )
     await analyst.publish(asked, policy())
     await analyst.publish(asked, policy())
-    assert s3.client.list_objects_v2(Bucket=BUCKET, Prefix="reports/")["KeyCount"] == 1
+    found = s3.client.list_objects_v2(Bucket=BUCKET, Prefix="reports/")["Contents"]
+    assert {stored["Key"] for stored in found} == {asked.report_key, asked.page_key, asked.json_key}
     stored = s3.client.get_object(Bucket=BUCKET, Key=asked.report_key)
     assert stored["ContentType"].startswith("text/html")
     assert b"Drift in column 'amount'" in stored["Body"].read()

@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import boto3
 import numpy as np
 import pytest
 
 from retrainer.adapters.datasets import TAIL_BYTES, Datasets, Rows
+from retrainer.adapters.datasets.profiles import Profiles, Watch
 from retrainer.core.window import Batch, Refusal
 from retrainer.drift import values
+from retrainer.drift.grid import Grid
 from retrainer.ports import PermanentError, TransientError
 from tests.adapters import emulator, s3_server
 from tests.adapters.s3_server import BUCKET, S3
@@ -141,3 +144,80 @@ def test_s3_being_away_is_tried_again(monkeypatch: pytest.MonkeyPatch, datasets:
     batch = Batch(bucket=BUCKET, key="data/m/a.parquet", version="1", size_bytes=1)
     with pytest.raises(TransientError, match=r"s3://lake/data/m/a.parquet"):
         Datasets().read(batch, [("rating", "number")])
+
+
+WATCH = Watch(spec={"amount": "numerical", "item": "categorical"}, bucket=BUCKET, prefix="profiles/m/", timestamp="at")
+
+
+def hour(i: int) -> dict[str, Any]:
+    rng = np.random.default_rng(i)
+    return {"at": np.arange(500), "amount": rng.normal(size=500), "item": rng.integers(0, 4, 500)}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, datasets: Datasets) -> list[str]:
+    """Every key that is got from S3, in order, by whatever client comes after this."""
+    keys: list[str] = []
+    ours = boto3.client
+
+    def client(*args: Any, **also: Any) -> Any:
+        made = ours(*args, **also)
+        made.meta.events.register("before-parameter-build.s3.GetObject", lambda params, **_: keys.append(params["Key"]))
+        return made
+
+    monkeypatch.setattr(boto3, "client", client)
+    return keys
+
+
+def test_sliding_windows_get_each_batch_once_and_not_again_after_a_restart(s3: S3, asked: list[str]) -> None:
+    hours = [s3.put(f"data/slide/{i}.parquet", hour(i)) for i in range(8)]
+    first = Profiles(Datasets())
+    grid = first.grid(hours[:2], WATCH)
+    asked.clear()
+    windows = [first.window(hours[i : i + 3], grid, WATCH) for i in range(6)]
+    assert [key for key in asked if key.startswith("data/")] == [batch.key for batch in hours]
+    asked.clear()
+    restarted = Profiles(Datasets())
+    again = [restarted.window(hours[i : i + 3], restarted.grid(hours[:2], WATCH), WATCH) for i in range(6)]
+    assert not [key for key in asked if key.startswith("data/")]
+    assert len(asked) == 1 + len(hours)
+    assert [w.rows for w in again] == [w.rows for w in windows] == [1_500] * 6
+
+
+def test_a_batch_that_was_cut_or_overwritten_is_no_profile(s3: S3, datasets: Datasets) -> None:
+    good = s3.put("data/m/p.parquet", hour(0))
+    profiles = Profiles(datasets)
+    grid = profiles.grid([good], WATCH)
+    cut = s3.put("data/m/cut.parquet", s3_server.parquet(hour(1))[:-9])
+    gone = replace(good, key="data/m/never.parquet")
+    old = replace(good, version="0" * 32)
+    found = profiles.window([good, cut, gone, old], grid, WATCH)
+    assert found.rows == 500
+    assert [refusal.why.partition(":")[0] for refusal in found.refused] == [
+        "it cannot be read as parquet",
+        "it is no longer in S3",
+        "it has been overwritten since it arrived",
+    ]
+
+
+def test_where_nothing_may_be_written_the_evidence_is_the_same(s3: S3, datasets: Datasets) -> None:
+    batch = s3.put("data/m/w.parquet", hour(0))
+    nowhere = replace(WATCH, bucket="no-such-bucket")
+    profiles = Profiles(datasets)
+    assert profiles.window([batch], profiles.grid([batch], nowhere), nowhere).rows == 500
+
+
+def test_profiles_of_an_s3_that_is_away_are_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch, datasets: Datasets
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{emulator.free_port()}")
+    batch = Batch(bucket=BUCKET, key="data/m/a.parquet", version="1", size_bytes=1)
+    with pytest.raises(TransientError, match=r"s3://lake/data/m/a.parquet"):
+        Profiles(Datasets()).window([batch], Grid({}, {}), WATCH)
+
+
+def test_a_batch_named_by_its_key_alone_has_the_version_that_it_has_now(s3: S3, datasets: Datasets) -> None:
+    batch = s3.put("data/m/fixed.parquet", hour(0))
+    assert datasets.resolved(replace(batch, version="")) == batch
+    gone = Batch(bucket=BUCKET, key="data/m/nothing", version="", size_bytes=0)
+    assert datasets.resolved(gone) == gone

@@ -145,3 +145,101 @@ def test_two_columns_of_one_name_in_parquet_are_refused() -> None:
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), twice)
     with pytest.raises(UnusableError, match="more than one column 'a'"):
         read(twice.getvalue(), "parquet", TEXT)
+
+
+def streamed(body: bytes, written_as: Format, *wants: Want, **also: Any) -> list[Rows]:
+    return list(formats.stream(io.BytesIO(body), len(body), written_as, wants, (), **also))  # type: ignore[arg-type]
+
+
+def many(count: int) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    return {
+        "a": [None if i % 11 == 0 else f"name {i % 7}" for i in range(count)],
+        "b": [None if i % 13 == 0 else x for i, x in enumerate(rng.normal(size=count).tolist())],
+        "at": [f"2026-01-01T00:00:{i % 60:02}Z" for i in range(count)],
+    }
+
+
+def written(columns: Mapping[str, Any], written_as: Format) -> bytes:
+    if written_as == "parquet":
+        return s3_server.parquet(columns)
+    made = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if written_as == "jsonl":
+        return "\n".join(json.dumps(row) for row in made).encode()
+    lines = (",".join("" if v is None else str(v) for v in row.values()) for row in made)
+    return "\n".join([",".join(columns), *lines]).encode()
+
+
+@pytest.mark.parametrize("written_as", ["parquet", "csv", "jsonl"])
+def test_chunk_by_chunk_a_batch_is_what_it_is_as_a_whole(written_as: Format) -> None:
+    body = written(many(150_000), written_as)
+    parts = streamed(body, written_as, TEXT, NUMBER, timestamp="at")
+    assert len(parts) > 1
+    assert max(part.count for part in parts) < 150_000
+    words, numbers = held(read(body, written_as, TEXT, NUMBER))
+    found = [held(part) for part in parts]
+    assert [word for part in found for word in part[0]] == words
+    assert np.array_equal(np.concatenate([part[1] for part in found]), numbers, equal_nan=True)
+    times = [text for part in parts if part.times is not None for text in part.times.to_pylist()]
+    assert len(times) == 150_000
+    assert times[61] == "2026-01-01T00:00:01Z"
+
+
+@pytest.mark.parametrize("written_as", ["parquet", "csv", "jsonl"])
+def test_a_column_of_the_wrong_type_is_to_blame_by_name(written_as: Format) -> None:
+    with pytest.raises(UnusableError) as refused:
+        streamed(written({"a": ["x"], "b": ["good"]}, written_as), written_as, TEXT, NUMBER)
+    assert refused.value.column == "b"
+
+
+def test_a_column_may_come_with_a_late_line() -> None:
+    body = b'{"b":1}\n' * 70_000 + b'{"a":"x","b":1}\n'
+    words = [word for part in streamed(body, "jsonl", TEXT) for word in held(part)[0]]
+    assert words == [None] * 70_000 + ["x"]
+    with pytest.raises(UnusableError, match="it has no column 'l'; it has b, a"):
+        streamed(body, "jsonl", LIST)
+
+
+def test_of_many_row_groups_a_few_are_enough_and_lie_apart() -> None:
+    target = io.BytesIO()
+    pq.write_table(pa.table({"b": np.arange(100_000.0)}), target, row_group_size=1_000)
+    parts = streamed(target.getvalue(), "parquet", NUMBER, groups_max=4)
+    found = np.concatenate([values.numbers(part.columns[NUMBER]) for part in parts])
+    assert np.array_equal(found[::1_000], [0, 25_000, 50_000, 75_000])
+
+
+@pytest.mark.parametrize("groups", [1, 40])
+def test_the_memory_that_a_stream_takes_does_not_grow_with_the_batch(groups: int) -> None:
+    rows, noise = 2_000_000, np.random.default_rng(0).normal(size=2_000_000)
+    target = io.BytesIO()
+    pq.write_table(pa.table({f"c{i}": noise for i in range(8)}), target, row_group_size=rows // groups)
+    wants: list[Want] = [(f"c{i}", "number") for i in range(8)]
+    before, most = pa.total_allocated_bytes(), 0
+    for part in formats.stream(io.BytesIO(target.getvalue()), 0, "parquet", wants, ()):  # type: ignore[arg-type]
+        most = max(most, pa.total_allocated_bytes() - before)
+        assert part.count <= 65_536
+    assert most < 100 << 20 < 8 * rows * 8
+
+
+def test_text_that_is_not_unicode_is_refused() -> None:
+    bad = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    target = io.BytesIO()
+    pq.write_table(pa.table({"a": bad}), target)
+    with pytest.raises(UnusableError, match="column 'a' holds text that is not Unicode"):
+        streamed(target.getvalue(), "parquet", TEXT)
+
+
+def test_vectors_and_images_come_a_few_at_a_time() -> None:
+    body = s3_server.parquet({"v": [[1.0, 2.0]] * 10_000, "i": [b"png"] * 10_000})
+    assert max(part.count for part in streamed(body, "parquet", ("v", "vector"))) == 4_096
+    assert max(part.count for part in streamed(body, "parquet", ("i", "image"))) == 256
+
+
+def test_captured_traffic_is_rows_and_its_numbers_may_be_texts() -> None:
+    sides = {"endpointInput": "1,x\n2,y", "endpointOutput": "0.5\n0.7"}
+    captured = {name: {"data": data, "encoding": "CSV"} for name, data in sides.items()}
+    line = json.dumps({"captureData": captured, "eventMetadata": {"eventId": "e"}, "eventVersion": "0"}).encode()
+    rows = read(line, "capture", ("event_id", "text"), ("_c1", "number"), ("output", "number"))
+    assert held(rows) == [["e/0", "e/1"], [1.0, 2.0], [0.5, 0.7]]
+    with pytest.raises(UnusableError, match="record 2: it has no captureData"):
+        read(line + b"\n{}", "capture", ("_c0", "number"))

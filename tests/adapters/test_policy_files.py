@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,6 +53,17 @@ def test_what_a_policy_says_itself_is_not_overruled_by_the_settings(tmp_path: Pa
     assert load(path, DEFAULTS).data.bucket == "elsewhere"
 
 
+def test_the_machine_that_counts_large_windows_is_filled_in_too_where_the_settings_name_one(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(with_("\nwindows:\n", "\nwindows:\n  scale_out: { bytes_min: 1000000 }\n"))
+    with pytest.raises(ConfigError, match=r"windows\.scale_out\.state_machine: is missing; write the ARN"):
+        load(path, DEFAULTS)
+    arn = "arn:aws:states:eu-central-1:111122223333:stateMachine:profile"
+    wanted = load(path, replace(DEFAULTS, profile_state_machine=arn)).windows.scale_out
+    assert wanted
+    assert (wanted.bytes_min, wanted.state_machine) == (1_000_000, arn)
+
+
 def test_the_schema_for_editors_is_up_to_date() -> None:
     assert (POLICIES / "schema.json").read_text() == schema(), "run make schema"
 
@@ -92,12 +104,13 @@ MISTAKES = (
         "rating: { kind: numerical, test: wasserstein",
         "rating: { kind: numerical, test: waserstein",
         "p.yaml:13:38: data.columns.rating.test: 'waserstein' is not known; write wasserstein (of psi, jensenshannon, "
-        "wasserstein, ks or chisquare)",
+        "wasserstein, hellinger, TVD, missing, unseen, ks, chisquare or g_test)",
     ),
     (
         "test: jensenshannon",
         "test: ks",
-        "p.yaml:15:39: data.columns.genre: test ks is for numerical columns; write psi, jensenshannon or chisquare",
+        "p.yaml:15:39: data.columns.genre: test ks is for numerical columns; write psi, jensenshannon, hellinger, TVD, "
+        "missing, unseen, chisquare or g_test",
     ),
     (
         "  prefix: data/recommender/\n",

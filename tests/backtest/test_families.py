@@ -153,6 +153,13 @@ def test_a_policy_that_does_not_say_what_is_predicted_is_told() -> None:
     assert (found.label, found.metric, found.features) == ("label", "accuracy", ("x", "y"))
 
 
+def test_an_area_under_a_curve_cannot_be_played() -> None:
+    data = stream.policy().data.model_dump(mode="json")
+    data["predictions"]["metric"] = "roc_auc"
+    with pytest.raises(ConfigError, match="a backtest cannot play roc_auc; write accuracy for it"):
+        tasks.task(stream.policy(data=data), seed=0)
+
+
 def test_metrics_that_gates_name_are_measured() -> None:
     table = pa.table({"label": ["a", "a", "b", "b"]})
     predicted = Predicted(np.array(["a", "b", "b", "b"], dtype=object), np.array([0.9, 0.6, 0.7, 0.8]))

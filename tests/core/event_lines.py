@@ -26,7 +26,15 @@ from retrainer.core.events import (
     TrainingJobChanged,
     Woken,
 )
-from retrainer.core.evidence import BatchLoss, ColumnDrift, Evidence, Performance
+from retrainer.core.evidence import (
+    ALL_COLUMNS,
+    PREDICTIONS,
+    BatchLoss,
+    ColumnDrift,
+    Evidence,
+    Performance,
+    Unusable,
+)
 from retrainer.core.execution import Outcome, Status, Verdict
 from retrainer.core.state import ModelState
 from retrainer.core.window import Batch, Refusal
@@ -56,7 +64,8 @@ def _predictions(plain: list[str], given: dict[str, str], state: ModelState, now
 def _evidence(given: dict[str, str], current: tuple[Batch, ...]) -> Evidence:
     """`rows=` is what each batch asked about holds; `drift=` and `p=` are of x and y; `refused=` is a batch's name.
 
-    `losses=` are a batch's name, its labels and their mean loss, as in losses=a:100:0.25,b:50:0.1.
+    `losses=` are a batch's name, its labels and their mean loss, as in losses=a:100:0.25,b:50:0.1. `classifier=` and
+    `predicted=` are a score and a p-value, as in classifier=0.8:0.001; `unusable=` is a column and why.
     """
     rows = int(given.get("rows", "0"))
     bad = f"/{given.get('refused')}.parquet"
@@ -79,6 +88,22 @@ def _evidence(given: dict[str, str], current: tuple[Batch, ...]) -> Evidence:
         for name, test, score, p_value in scores
         if score
     )
+    together = [
+        ColumnDrift(
+            column=name,
+            test=test,
+            score=float(score),
+            threshold=threshold,
+            drifted=float(score) >= threshold,
+            p_value=float(p_value),
+        )
+        for word, name, test, threshold in (
+            ("classifier", ALL_COLUMNS, "classifier", 0.7),
+            ("predicted", PREDICTIONS, "psi", 0.2),
+        )
+        for score, _, p_value in [given.get(word, "").partition(":")]
+        if score
+    ]
     labels = int(given.get("labels", "60"))
     seen = [Performance(metric=m, value=float(given[m]), labels=labels) for m in ("accuracy", "rmse") if m in given]
     losses = (loss.split(":") for loss in _listed(given, "losses"))
@@ -86,7 +111,10 @@ def _evidence(given: dict[str, str], current: tuple[Batch, ...]) -> Evidence:
         rows=sum(b.rows or 0 for b in good),
         batches=good,
         refused=refused,
-        drift=drift,
+        drift=(*drift, *together),
+        unusable=tuple(
+            Unusable(column=c, why=why) for c, _, why in (u.partition(":") for u in _listed(given, "unusable"))
+        ),
         performance=seen[0] if seen else None,
         losses=tuple(
             BatchLoss(key=f"data/m/{name}.parquet", version="1", labels=int(n), mean=float(mean), variance=0.1)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from retrainer.core import plan
 from retrainer.core.state import ModelState
 from retrainer.core.window import Batch
+from retrainer.drift import derived
 from tests.core.transcript import policy_with
 
 BATCH = Batch(bucket="b", key="data/m/a.parquet", version="1", size_bytes=10, rows=5)
@@ -47,7 +48,7 @@ BATCH = Batch(bucket="b", key="data/m/a.parquet", version="1", size_bytes=10, ro
         ('action.timeouts = {"training": "0s"}', "training must be 1s to 28d"),
         ('action.timeouts = {"training": "3h"}', "wait includes the training"),
         ("model = Recommender", "should match pattern"),
-        ('data.columns = {"x": {"kind": "numerical", "threshold": 0.1}}', "write test: too, as in test: wasserstein"),
+        ('data.columns = {"x": {"kind": "numerical", "threshold": 0.1}}', "write test: too, as in test: psi"),
         ('data.columns = {"x": {"kind": "numerical"}}', "triggers.drift needs data.columns: name the columns to watch"),
         (
             'data.columns = {"x": {"kind": "numerical", "role": "target"}, '
@@ -56,7 +57,32 @@ BATCH = Batch(bucket="b", key="data/m/a.parquet", version="1", size_bytes=10, ro
         ),
         ('windows.reference = {"of": "fixed"}', "of: fixed needs keys, as in"),
         ('windows.reference = {"keys": ["data/a"]}', "keys are for of: fixed, and this is of: training"),
-        ('windows.reference = {"of": "fixed", "keys": ["models/a"]}', "models/a is not under data/"),
+        (
+            'windows.reference = {"of": "fixed", "keys": ["models/a"]}',
+            "windows.reference.keys has models/a, which is not under data/",
+        ),
+        ('windows.reference = {"of": "monitor"}', "of: monitor needs one key, as in keys: [data/m/baseline/"),
+        (
+            'windows.reference = {"of": "fixed", "keys": ["data/a"], "season": "hour"}',
+            "season is for batches that arrived",
+        ),
+        ('windows.reference = {"time_zone": "Europe/Berlin"}', "time_zone is for season, which is not declared"),
+        ('windows.reference = {"season": "hour", "time_zone": "Mars/X"}', "is not a time zone"),
+        ('data.columns.x.test = "unseen"', "test unseen is for categorical columns; write psi, jensenshannon, wass"),
+        (
+            'data.columns.y = {"kind": "categorical", "test": "missing", "threshold": 5}',
+            "threshold 5 of missing is a share",
+        ),
+        ('data.columns.x = {"kind": "image", "role": "target"}', "an image is nothing that is predicted here"),
+        ('data.columns.x = {"kind": "embedding", "test": "chisquare"}', "test chisquare is for categorical columns"),
+        (
+            'data.columns = {"a": {"kind": "image", "test": "psi"}, "a.width": {"kind": "numerical", "test": "psi"}}',
+            "a.width is what is measured of a already; leave the test of one of them out",
+        ),
+        ("data.predictions.test = ks", "test ks is for numerical columns; write psi, jensenshannon, hellinger, TVD"),
+        ("data.predictions.threshold = 0.1", "threshold is for a drift test; write test: too"),
+        ("triggers.drift.classifier = 0.5", "greater than 0.5"),
+        ("triggers.drift.correction = bonferroni", "Input should be 'holm', 'bh' or 'by'"),
         ('windows.current = {"rows": 5, "batches": 3}', "batches and rows are two measures of one window"),
         ('windows.current = {"time": "0s"}', "0s is no time at all"),
         ("triggers.drift.clear = 0.6", "clear 0.6 is above share 0.5; write a smaller clear"),
@@ -79,7 +105,7 @@ BATCH = Batch(bucket="b", key="data/m/a.parquet", version="1", size_bytes=10, ro
         ),
         (
             'triggers.when = {"of": "alarm:a", "at_least": 1, "windows": 2}',
-            "alarm:a is no measurement and cannot be counted; write drift or performance or regret or volume",
+            "alarm:a is no measurement and cannot be counted; write drift or performance or regret or concept or",
         ),
         ("triggers.when = " + '{"any": [' * 7 + '"drift"' + "]}" * 7, "rules lie more than 6 deep"),
         ('guards.quiet_hours = [{"from": "22", "to": "06:00"}]', "'22' is not a time of day; write hours and minutes"),
@@ -117,13 +143,43 @@ def test_a_mistake_is_named_with_its_remedy(setting: str, said: str) -> None:
                 'data.predictions.metric = "mae"',
                 "triggers.performance.estimated = true",
             ),
-            "accuracy can be estimated, mae cannot",
+            "accuracy and roc_auc can be estimated, mae cannot",
         ),
         (
             ("costs.execution = 7", 'guards.fleet.budget = {"money": 5, "period": "1d"}'),
             "guards.fleet.budget.money 5 is less than one execution costs, 7; write more",
         ),
         (("costs.execution = 7", "triggers.regret = {}"), "triggers.regret needs a price"),
+        (
+            ("data.predictions = null", "triggers.performance = null", "triggers.concept = {}"),
+            "triggers.concept needs data.predictions",
+        ),
+        (
+            ('data.predictions.metric = "hit_rate_at_10"', 'data.predictions.test = "psi"'),
+            "predictions of hit_rate_at_10 are lists, which no test compares; leave test out",
+        ),
+        (
+            ('data.predictions.metric = "roc_auc"', 'data.predictions.test = "chisquare"'),
+            "test chisquare is for categorical columns",
+        ),
+        (
+            ("data.columns = {}", 'data.predictions.test = "psi"', "triggers.drift.classifier = 0.7"),
+            "triggers.drift.classifier needs data.columns",
+        ),
+        (
+            (
+                'windows.reference = {"of": "monitor", "keys": ["data/m/statistics.json"]}',
+                "triggers.drift.classifier = 0.7",
+            ),
+            "triggers.drift.classifier needs the rows of the reference",
+        ),
+        (
+            (
+                'windows.reference = {"of": "monitor", "keys": ["data/m/statistics.json"]}',
+                'data.columns.x = {"kind": "image", "test": "psi"}',
+            ),
+            "which knows no image as x is",
+        ),
     ],
 )
 def test_two_settings_that_do_not_fit_are_named_with_the_remedy(settings: tuple[str, ...], said: str) -> None:
@@ -146,6 +202,46 @@ def test_a_column_is_watched_if_it_names_a_test_and_has_that_tests_threshold_by_
     assert data.target == "y"
     assert data.features == ("x",)
     assert policy_with('data.columns.y.role = "ignored"').data.target is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind"), [("accuracy", "categorical"), ("roc_auc", "numerical"), ("mae", "numerical")]
+)
+def test_predictions_are_watched_as_what_their_metric_makes_of_them(metric: str, kind: str) -> None:
+    logged = policy_with(f"data.predictions.metric = {metric}", "data.predictions.test = psi").data.predictions
+    assert logged
+    assert logged.watched
+    assert (logged.watched.kind, logged.watched.test, logged.watched.threshold) == (kind, "psi", 0.2)
+    assert logged.threshold == 0.2
+    unwatched = policy_with().data.predictions
+    assert unwatched
+    assert unwatched.watched is None
+
+
+def test_the_area_under_the_curve_is_estimated_without_another_column_for_it() -> None:
+    policy = policy_with('data.predictions.metric = "roc_auc"', "triggers.performance.estimated = true")
+    assert policy.triggers.performance
+    assert policy.triggers.performance.estimated
+
+
+def test_an_image_and_an_embedding_are_measured_as_several_columns() -> None:
+    data = policy_with(
+        'data.columns = {"photo": {"kind": "image", "test": "psi"}, "text": {"kind": "embedding", "test": "ks"}, '
+        '"x": {"kind": "numerical", "test": "psi"}}'
+    ).data
+    assert list(data.measured) == derived.names({name: column.kind for name, column in data.watched.items()})
+    assert data.measured["photo.width"] is data.columns["photo"]
+
+
+def test_drift_may_be_of_the_predictions_alone() -> None:
+    assert policy_with("data.columns = {}", "data.predictions.test = psi").triggers.drift
+
+
+@pytest.mark.parametrize(
+    "test", ["psi", "jensenshannon", "hellinger", "TVD", "missing", "unseen", "chisquare", "g_test"]
+)
+def test_categories_may_be_watched_by_any_test_for_them(test: str) -> None:
+    assert policy_with(f"data.columns.y.test = {test}").data.watched["y"].threshold
 
 
 def test_the_current_window_is_eight_batches_if_nothing_is_said() -> None:

@@ -1,6 +1,7 @@
 """The canonical text: the same for equal values, however they came to be, and pydantic's own reading of each field."""
 
 import json
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from retrainer.core import record
-from retrainer.core.effects import Effect
-from retrainer.core.events import AlarmChanged, Event, ExecutionEnded
+from retrainer.core.effects import Effect, MeasureEvidence, PublishReport
+from retrainer.core.events import AlarmChanged, Event, EvidenceMeasured, ExecutionEnded
+from retrainer.core.evidence import ColumnDrift, Drifting, Evidence, Unusable
 from retrainer.core.execution import Outcome, Status, Verdict
 from retrainer.core.fleet import Fleet, Start
 from retrainer.core.state import ModelState
@@ -91,4 +93,65 @@ def test_a_state_of_before_a_field_was_there_loads_with_its_default() -> None:
     known = json.loads(record.dump(ModelState(model="m", generation=3)))
     for field in ("losses", "cycles", "fruitless", "costs", "spent", "levels", "edges", "drift_checked_at"):
         del known[field]
+    for field in ("drifting", "first_predictions"):
+        del known[field]
     assert record.load_state(json.dumps(known)) == ModelState(model="m", generation=3)
+
+
+@pytest.mark.parametrize(
+    ("value", "new"),
+    [
+        (
+            EvidenceMeasured(effect="m-1.measure", evidence=Evidence(rows=3)),
+            ("unusable", "began", "ended"),
+        ),
+        (
+            MeasureEvidence(key="m-1.measure", reference=(), current=(), predictions=()),
+            ("grid", "profiles", "first_predictions", "classifier"),
+        ),
+        (
+            PublishReport(key="m-1.report", bucket="b", report_key="r.html", reference=(), current=()),
+            ("grid", "profiles", "first_predictions", "since"),
+        ),
+    ],
+)
+def test_an_event_or_effect_of_before_a_field_was_there_loads_with_its_default(
+    value: Event | Effect, new: tuple[str, ...]
+) -> None:
+    known = json.loads(record.dump(value))
+    for field in new:
+        del known.get("evidence", known)[field]
+    load = record.load_event if isinstance(value, EvidenceMeasured) else record.load_effect
+    assert load(type(value).__name__, json.dumps(known)) == value
+
+
+def test_a_column_of_before_its_score_was_an_interval_loads_with_none() -> None:
+    column = ColumnDrift(column="x", test="psi", score=0.3, threshold=0.2, drifted=True)
+    seen = EvidenceMeasured(effect="m-1.measure", evidence=Evidence(rows=3, drift=(column,)))
+    known = json.loads(record.dump(seen))
+    for field in ("low", "high", "nulls", "reference_nulls", "unseen"):
+        del known["evidence"]["drift"][0][field]
+    assert record.load_event("EvidenceMeasured", json.dumps(known)) == seen
+
+
+def test_a_state_is_written_as_before_some_fields_were_there() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    column = ColumnDrift(column="x", test="psi", score=0.3, threshold=0.2, drifted=True)
+    seen = Evidence(rows=3, drift=(column,), unusable=(Unusable(column="x", why="infinite"),), began=at)
+    old = ModelState(model="m", ended_at=at, evidence=replace(seen, unusable=(), began=None))
+    new = replace(old, evidence=seen, drifting=(Drifting(column="x", since=at),))
+    text = record.dump_as_before(new)
+    assert record.load_state(text) == old
+    written = json.loads(record.dump(old))
+    for where, cls in ((written, "ModelState"), (written["evidence"], "Evidence")):
+        for field in record.ADDED[cls]:
+            del where[field]
+    for field in record.ADDED["ColumnDrift"]:
+        del written["evidence"]["drift"][0][field]
+    assert text == record.canonical(written)
+
+
+def test_fields_that_were_added_are_fields() -> None:
+    classes = {cls.__name__: cls for cls in (*CLASSES, Evidence, ColumnDrift)}
+    for name, added in record.ADDED.items():
+        assert set(added) <= {f.name for f in fields(classes[name])}

@@ -158,13 +158,20 @@ def tell_effect(effect: Effect) -> str:
     match effect:
         case MeasureEvidence():
             sizes = f"reference={len(effect.reference)} current={len(effect.current)}"
-            return f"MeasureEvidence {effect.key} {sizes} predictions={len(effect.predictions)}"
+            more = {
+                "grid": ",".join(b.key.rsplit("/", 1)[1].removesuffix(".parquet") for b in effect.grid),
+                "first_predictions": len(effect.first_predictions),
+                "classifier": effect.classifier,
+            }
+            told = "".join(f" {name}={value}" for name, value in more.items() if value)
+            return f"MeasureEvidence {effect.key} {sizes} predictions={len(effect.predictions)}{told}"
         case StartExecution():
             objects = [
                 o["uri"].rsplit("/", 1)[1].removesuffix(".parquet") for o in json.loads(effect.manifest)["objects"]
             ]
             return f"StartExecution {effect.key} on {','.join(objects)}"
         case PublishReport():
-            return f"PublishReport {effect.report_key}"
+            since = ",".join(f"{d.column}:{d.since:%m-%dT%H:%M}" for d in effect.since)
+            return f"PublishReport {effect.report_key}{' since ' + since if since else ''}"
         case AnswerApproval():
             return f"AnswerApproval {effect.execution} approved={effect.approved} token={effect.task_token}"

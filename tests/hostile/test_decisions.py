@@ -31,7 +31,7 @@ from retrainer.core.events import (
     TrainingJobChanged,
     Woken,
 )
-from retrainer.core.evidence import BatchLoss, ColumnDrift, Evidence, Performance
+from retrainer.core.evidence import ALL_COLUMNS, PREDICTIONS, BatchLoss, ColumnDrift, Evidence, Performance, Unusable
 from retrainer.core.execution import Outcome, Status, Verdict
 from retrainer.core.fleet import Fleet, Running, Start
 from retrainer.core.policy import Policy
@@ -57,6 +57,14 @@ _RARER = (
     'windows.current = {"time": "3650d"}',
     'windows.reference = {"of": "trailing"}',
     'windows.reference = {"of": "fixed", "keys": ["data/m/0.parquet"]}',
+    'windows.reference = {"of": "trailing", "season": "hour", "time_zone": "Pacific/Apia"}',
+    'windows.reference = {"of": "training", "season": "weekday"}',
+    'windows.reference = {"of": "monitor", "keys": ["data/m/statistics.json"]}',
+    'data.unusable = "hold"',
+    'data.predictions.test = "psi"',
+    "triggers.drift.correction = bh",
+    "triggers.drift.correction = by",
+    'triggers.concept = {"labels_min": 2, "margin": 0.01}',
     "triggers.drift.false_alarms_per_year = 365",
     "triggers.drift.clear = 5e-324",
     'triggers.regret = {"price": 1e-300}',
@@ -125,7 +133,7 @@ def answers(rng: Random, asked: MeasureEvidence) -> Event:
             drifted=rng.random() < 0.5,
             p_value=rng.choice([None, 0.0, 5e-324, 1e-5, 1.0]),
         )
-        for c in rng.choice(["", "x", "xy"])
+        for c in rng.choice([(), ("x",), ("x", "y"), ("x", ALL_COLUMNS), (ALL_COLUMNS,), ("y", PREDICTIONS)])
     )
     seen = Performance(metric=rng.choice(["accuracy", "rmse"]), value=rng.choice(_NUMBERS), labels=rng.choice(_ROWS))
     evidence = Evidence(
@@ -146,6 +154,7 @@ def answers(rng: Random, asked: MeasureEvidence) -> Event:
             if rng.random() < 0.5
         ),
         estimated=seen if rng.random() < 0.5 else None,
+        unusable=(Unusable(column="x", why=rng.choice(_TEXTS)),) if rng.random() < 0.1 else (),
     )
     return EvidenceMeasured(effect=asked.key, evidence=evidence)
 

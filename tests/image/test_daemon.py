@@ -22,12 +22,16 @@ SETTINGS = {
 
 EVIDENCE = """
 import numpy as np
-from retrainer.adapters.evidently_report import Windows, drift, page
+from retrainer.adapters.evidently_report import Windows, page, score
+from retrainer.core.evidence import ColumnDrift
 from retrainer.core.policy import Column
+from retrainer.drift.profile import Sample
 
 old, new = np.random.default_rng(0).normal(size=2000), np.random.default_rng(1).normal(1.0, size=2000)
-declared, windows = {"x": Column(kind="numerical", test="wasserstein", threshold=0.1)}, {"x": Windows(old, new)}
-print(drift(declared, windows)[0].drifted, len(page("a title", ["a fact"], declared, windows)) > 1_000_000)
+found = score(Column(kind="numerical", test="wasserstein", threshold=0.1), Windows(old, new))
+told = ColumnDrift(column="x", test="wasserstein", score=found, threshold=0.1, drifted=found > 0.1)
+samples = (Sample(np.arange(2000, dtype=np.uint64), {"x": x}) for x in (old, new))
+print(told.drifted, len(page("a title", ["a fact"], [told], *samples)) > 1_000_000)
 """
 
 

@@ -74,6 +74,54 @@ def test_drift_within_the_cooldown_waits_for_it_and_fires_by_itself(tmp_path: Pa
     assert outcome(capsys, path) == (0, "1 case in 1 file: all as expected\n")
 
 
+def test_predictions_and_a_classifier_are_told_as_columns_are(tmp_path: Path, capsys: Out) -> None:
+    policy = POLICY.replace("metric: accuracy }", "metric: accuracy, test: psi }")
+    policy = policy.replace("drift: { share: 0.5, ", "drift: { share: 0.6, classifier: 0.7, ")
+    path = write(
+        tmp_path,
+        CASE
+        + "  10:00  drift predictions=0.3 age=0.05         -> nothing: drift share 0.33\n"
+        + "  11:00  drift predictions=0.3 age=0.3          -> retrain: drift\n"
+        + "  12:00  execution ended promoted\n"
+        + "  19:00  drift classifier=0.69                  -> nothing: drift share 0.00\n"
+        + "  20:00  drift classifier=0.7                   -> retrain: drift\n"
+        + "  21:00  execution ended promoted\n"
+        + "  2026-01-02 01:00  drift 0.67                  -> hold: cooling_down\n",
+        policy,
+    )
+    assert outcome(capsys, path) == (0, "1 case in 1 file: all as expected\n")
+
+
+def test_losses_that_rise_above_the_first_ones_are_a_change_of_concept(tmp_path: Path, capsys: Out) -> None:
+    path = write(
+        tmp_path,
+        CASE
+        + "  10:00  rows arrive 5000, loss 0.1 on 5000 labels   -> nothing\n"
+        + "  11:00  rows arrive 500, loss 0.11 on 500 labels    -> nothing: evidence of a rise\n"
+        + "  12:00  rows arrive 2000, loss 0.3 on 2000 labels   -> retrain: concept\n"
+        + "  13:00  execution ended promoted                    -> nothing\n",
+        POLICY.replace("  regret: { price: 100 }\n", "  concept: {}\n"),
+    )
+    assert outcome(capsys, path) == (0, "1 case in 1 file: all as expected\n")
+
+
+def test_an_unusable_column_holds_what_the_policy_says(tmp_path: Path, capsys: Out) -> None:
+    path = write(
+        tmp_path,
+        CASE
+        + '  10:00  drift 1, unusable age "7 infinite values"  -> hold: data_unusable\n'
+        + "  11:00  rows arrive 100                            -> retrain: drift\n",
+        POLICY.replace("  timestamp: at\n", "  timestamp: at\n  unusable: hold\n"),
+    )
+    assert outcome(capsys, path) == (0, "1 case in 1 file: all as expected\n")
+    path = write(tmp_path, CASE + "  10:00  drift 1, unusable age  -> retrain: drift\n")
+    assert outcome(capsys, path) == (0, "1 case in 1 file: all as expected\n")
+    path = write(tmp_path, CASE + "  10:00  unusable agee  -> data_unusable\n")
+    code, said = outcome(capsys, path)
+    assert code == 2
+    assert "'agee' is no column of the policy; write age" in said
+
+
 def test_what_was_measured_holds_until_told_otherwise_or_the_champion_changes(tmp_path: Path, capsys: Out) -> None:
     path = write(
         tmp_path,

@@ -21,10 +21,15 @@ ONLY_THE_DAEMON_KNOWS = frozenset(
         "after-itself",
         "budget-money-below-a-price",
         "budget-money-without-costs",
-        "column-test-of-the-other-kind",
+        "column-derived-twice",
+        "column-embedding-target",
+        "column-missing-percent",
         "column-two-targets",
+        "concept-without-predictions",
         "cron-hour-25",
         "cron-never",
+        "drift-classifier-monitor",
+        "drift-classifier-without-columns",
         "drift-clear-above-share",
         "drift-without-columns",
         "duration-zero-period",
@@ -32,8 +37,14 @@ ONLY_THE_DAEMON_KNOWS = frozenset(
         "freeze-no-such-day",
         "performance-estimated-blindly",
         "performance-without-predictions",
+        "predictions-test-of-the-other-kind",
         "quiet-hours-all-day",
         "quiet-zone",
+        "reference-monitor-images",
+        "reference-monitor-two-keys",
+        "reference-monitor-uri",
+        "reference-season-zone",
+        "regret-of-auc",
         "regret-without-predictions",
         "regret-without-price",
         "schedule-quartz",
@@ -60,8 +71,8 @@ def properties(at: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         for name, value in at.get("properties", {}).items():
             yield f"{where}.{name}", value
         for key, value in at.items():
-            if key == "if":
-                continue  # a condition, not fields
+            if key in ("if", "then", "else"):
+                continue  # a condition on fields, not fields
             yield from properties(value, f"{where}.{key}" if key != "properties" else where)
 
 
@@ -88,7 +99,7 @@ def test_an_editor_completes_rules_inside_rules() -> None:
         definitions["AnyOf"]["properties"]["any"]["items"],
         definitions["Repeated"]["properties"]["of"],
     ):
-        assert at["oneOf"][0] == {"enum": ["drift", "performance", "regret", "volume"]}
+        assert at["oneOf"][0] == {"enum": ["drift", "performance", "regret", "concept", "volume"]}
         assert {"$ref": "#/$defs/AllOf"} in at["oneOf"]
 
 

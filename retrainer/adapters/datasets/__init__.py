@@ -1,8 +1,12 @@
-"""Reads columns of batches from S3. What cannot be used is refused; S3 being away is no batch's fault."""
+"""Reads columns of batches from S3, and keeps what follows from them.
 
-import re
+What cannot be used is refused; S3 being away is no batch's fault.
+"""
+
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import boto3
@@ -12,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from retrainer.adapters.datasets import formats
 from retrainer.adapters.datasets.formats import Format, Rows, UnusableError, Want
-from retrainer.adapters.datasets.s3_file import TAIL_BYTES, S3File
+from retrainer.adapters.datasets.s3_file import TAIL_BYTES, S3File, check_unchanged
 from retrainer.core.window import Batch, Refusal
 from retrainer.ports import PermanentError, TransientError
 
@@ -21,7 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TAIL_BYTES", "Datasets", "Format", "Rows", "Want"]
 
-_ETAG = re.compile(r"^[0-9a-f]{32}(-\d+)?$")
+KEPT_BYTES_MAX = 256 << 20
+"""A larger object is no profile."""
+
 _GONE = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
 _FORBIDDEN = frozenset({"AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"})
 
@@ -33,6 +39,7 @@ class Datasets:
         config = Config(retries={"mode": "standard", "max_attempts": 2}, connect_timeout=5, read_timeout=60)
         self._s3: S3Client = boto3.client("s3", config=config)
         self._cache_bytes = cache_bytes
+        self._versions: dict[str, str] = {}
         self._cache: OrderedDict[tuple[str, str], Rows] = OrderedDict()
 
     def read(
@@ -59,28 +66,63 @@ class Datasets:
         self._remember(name, rows)
         return rows
 
-    def store_page(self, bucket: str, key: str, html: str) -> None:
-        """Put an HTML page. Raises TransientError or PermanentError."""
+    def stream(
+        self,
+        batch: Batch,
+        wants: Collection[Want],
+        *,
+        required: Collection[str] = (),
+        timestamp: str | None = None,
+        written_as: Format = "parquet",
+        groups_max: int | None = None,
+    ) -> Iterator[Rows]:
+        """As `formats.stream`. Raises UnusableError, at any chunk, or TransientError or PermanentError."""
+        with _refusing(batch, written_as) as opened:
+            file = opened.file = S3File(self._s3, batch)
+            check_unchanged(batch, file)
+            yield from formats.stream(
+                file, file.size, written_as, wants, required, timestamp=timestamp, groups_max=groups_max
+            )
+
+    def resolved(self, batch: Batch) -> Batch:
+        """The batch with its version; one named by its key alone is looked at once, and is then what it was."""
+        if batch.version:
+            return batch
+        if batch.uri not in self._versions:
+            try:
+                self._versions[batch.uri] = self._s3.head_object(Bucket=batch.bucket, Key=batch.key)["ETag"].strip('"')
+            except (ClientError, BotoCoreError):
+                return batch  # the reading of it will say why
+        return replace(batch, version=self._versions[batch.uri])
+
+    def load(self, bucket: str, key: str) -> bytes | None:
+        """An object whole, None where it cannot be had: whoever asks can do without."""
         try:
-            self._s3.put_object(Bucket=bucket, Key=key, Body=html.encode(), ContentType="text/html; charset=utf-8")
+            answer = self._s3.get_object(Bucket=bucket, Key=key)
+            return answer["Body"].read() if answer["ContentLength"] <= KEPT_BYTES_MAX else None
+        except (ClientError, BotoCoreError):
+            return None
+
+    def save(self, bucket: str, key: str, body: bytes) -> None:
+        """Put an object where that is allowed and possible."""
+        with suppress(ClientError, BotoCoreError):
+            self._s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/octet-stream")
+
+    def store_page(self, bucket: str, key: str, text: str, content_type: str = "text/html; charset=utf-8") -> None:
+        """Put a text. Raises TransientError or PermanentError."""
+        try:
+            self._s3.put_object(Bucket=bucket, Key=key, Body=text.encode(), ContentType=content_type)
         except (ClientError, BotoCoreError) as error:
             raise _translated(error, f"s3://{bucket}/{key}") from error
 
     def _read(self, batch: Batch, wants: Collection[Want], required: Collection[str], written_as: Format) -> Rows | str:
-        source: S3File | None = None
         try:
-            source = S3File(self._s3, batch)
-            if changed := _changed(batch, source):
-                return changed
-            return formats.read(source, source.size, written_as, wants, required)
+            with _refusing(batch, written_as) as opened:
+                file = opened.file = S3File(self._s3, batch)
+                check_unchanged(batch, file)
+                return formats.read(file, file.size, written_as, wants, required)
         except UnusableError as error:
             return str(error)
-        except (ClientError, BotoCoreError) as error:
-            return _refused(error, batch)
-        except (pa.ArrowException, OSError) as error:
-            if source and source.error:
-                return _refused(source.error, batch)
-            return f"it cannot be read as {written_as}: {_first_line(error)}"
 
     def _remember(self, name: tuple[str, str], rows: Rows) -> None:
         self._cache[name] = rows
@@ -89,15 +131,23 @@ class Datasets:
             self._cache.popitem(last=False)
 
 
-def _changed(batch: Batch, found: S3File) -> str:
-    """An ETag can be compared; of a sequencer or a version id only the size tells, and a size of 0 is no size."""
-    if not found.size:
-        return "it is empty, 0 bytes"
-    if _ETAG.match(batch.version) and batch.version != found.etag.strip('"'):
-        return "it has been overwritten since it arrived"
-    if batch.size_bytes and batch.size_bytes != found.size:
-        return f"it has been overwritten since it arrived: {found.size} bytes, not {batch.size_bytes}"
-    return ""
+@dataclass(slots=True)
+class _Opened:
+    file: S3File | None = None
+
+
+@contextmanager
+def _refusing(batch: Batch, written_as: Format) -> Iterator[_Opened]:
+    """What goes wrong with the file inside is UnusableError where the object is at fault, and not where S3 is."""
+    opened = _Opened()
+    try:
+        yield opened
+    except (ClientError, BotoCoreError) as error:
+        raise UnusableError(_refused(error, batch)) from error
+    except (pa.ArrowException, OSError) as error:
+        if opened.file and opened.file.error:
+            raise UnusableError(_refused(opened.file.error, batch)) from error
+        raise UnusableError(f"it cannot be read as {written_as}: {_first_line(error)}") from error
 
 
 def _refused(error: ClientError | BotoCoreError, batch: Batch) -> str:

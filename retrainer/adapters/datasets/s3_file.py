@@ -1,10 +1,12 @@
 """One version of an S3 object as a file that can be read from anywhere."""
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from retrainer.adapters.datasets.rows import UnusableError
 from retrainer.core.window import Batch
 
 if TYPE_CHECKING:
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 TAIL_BYTES = 1 << 20
 """The first request asks for the object's end, where parquet has its index: a batch up to this size takes one request,
 and of a larger one only the columns wanted are fetched."""
+
+_ETAG = re.compile(r"^[0-9a-f]{32}(-\d+)?$")
 
 
 class S3File(io.RawIOBase):
@@ -65,3 +69,13 @@ class S3File(io.RawIOBase):
         except (ClientError, BotoCoreError) as error:
             self.error = error
             raise OSError(str(error)) from error
+
+
+def check_unchanged(batch: Batch, found: S3File) -> None:
+    """An ETag can be compared; of a sequencer or a version id only the size tells, and a size of 0 is no size."""
+    if not found.size:
+        raise UnusableError("it is empty, 0 bytes")
+    if _ETAG.match(batch.version) and batch.version != found.etag.strip('"'):
+        raise UnusableError("it has been overwritten since it arrived")
+    if batch.size_bytes and batch.size_bytes != found.size:
+        raise UnusableError(f"it has been overwritten since it arrived: {found.size} bytes, not {batch.size_bytes}")

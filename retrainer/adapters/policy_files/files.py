@@ -22,6 +22,7 @@ class Defaults:
 
     bucket: str | None = None
     state_machine: str | None = None
+    profile_state_machine: str | None = None
 
 
 def load(path: Path, defaults: Defaults) -> Policy:
@@ -160,10 +161,12 @@ def _circle(policies: Mapping[str, tuple[Policy, str]]) -> Sequence[str]:
 
 
 def _filled(value: dict[str, Any], defaults: Defaults) -> dict[str, Any]:
+    windows = value.get("windows")
     for section, name, default in (
-        ("data", "bucket", defaults.bucket),
-        ("action", "state_machine", defaults.state_machine),
+        (value.get("data"), "bucket", defaults.bucket),
+        (value.get("action"), "state_machine", defaults.state_machine),
+        (isinstance(windows, dict) and windows.get("scale_out"), "state_machine", defaults.profile_state_machine),
     ):
-        if default is not None and isinstance(value.get(section), dict):
-            value[section].setdefault(name, default)
+        if default is not None and isinstance(section, dict):
+            section.setdefault(name, default)
     return value

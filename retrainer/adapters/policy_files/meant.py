@@ -27,6 +27,25 @@ _NICKNAMES: Final = {
     "rate(1 hour)": "0 * * * *",
     "rate(1 day)": "0 2 * * *",
 }
+_SAME: Final = {
+    "chi2": "chisquare",
+    "tv": "TVD",
+    "totalvariation": "TVD",
+    "js": "jensenshannon",
+    "emd": "wasserstein",
+    "kolmogorovsmirnov": "ks",
+    "nulls": "missing",
+    "vector": "embedding",
+    "float": "numerical",
+    "string": "categorical",
+    "auc": "roc_auc",
+    "fdr": "bh",
+    "benjaminihochberg": "bh",
+    "benjaminiyekutieli": "by",
+    "bonferroni": "holm",
+    "sagemaker": "capture",
+}
+"""Other names, without signs between their letters, of what a policy calls otherwise."""
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -153,10 +172,13 @@ def matching(value: object, pattern: str) -> str:
 
 
 def one_of(value: object, known: Sequence[str]) -> str:
-    """The one of the words that is nearest."""
+    """The one of the words that is nearest, or means the same."""
     text = str(value).lower()
-    if close := get_close_matches(text, known, n=1, cutoff=0.6):
-        return close[0]
+    small = {word.lower(): word for word in known}
+    if (same := _SAME.get(re.sub(r"[^a-z0-9]", "", text), "")) in known:
+        return same
+    if close := get_close_matches(text, small, n=1, cutoff=0.6):
+        return small[close[0]]
     starts = [word for word in known if len(word) >= 3 and (text.startswith(word) or word.startswith(text))]
     return starts[0] if len(starts) == 1 else ""
 

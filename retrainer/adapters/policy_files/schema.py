@@ -5,20 +5,37 @@ import re
 from typing import Any, Final
 
 from retrainer.core.policy import Policy
+from retrainer.core.policy.data import CATEGORICAL, NUMERICAL
+from retrainer.core.policy.triggers import LEVELS
 
 _NAMES: Final = [
-    {"enum": ["drift", "performance", "regret", "volume"]},
+    {"enum": list(LEVELS)},
     {"type": "string", "pattern": "^schedule:[a-z0-9-]{1,24}$", "examples": ["schedule:nightly"]},
     {"type": "string", "pattern": "^alarm:.+$", "examples": ["alarm:high-latency"]},
 ]
 """What the name of a trigger in a rule may be; the schema cannot know which are declared."""
 _MORE: Final[dict[str, dict[str, Any]]] = {
     "Budget": {"anyOf": [{"required": ["executions"]}, {"required": ["money"]}]},
-    "Column": {"dependentRequired": {"threshold": ["test"]}},
+    "Column": {
+        "dependentRequired": {"threshold": ["test"]},
+        "if": {"properties": {"kind": {"const": "categorical"}}, "required": ["kind"]},
+        "then": {"properties": {"test": {"enum": [*CATEGORICAL, None]}}},
+        "else": {"properties": {"test": {"enum": [*NUMERICAL, None]}}},
+    },
     "Current": {"maxProperties": 1},
     "DriftTrigger": {"dependentRequired": {"clear": ["share"]}},
     "Fleet": {"anyOf": [{"required": ["concurrency"]}, {"required": ["budget"]}]},
-    "Reference": {"if": {"properties": {"of": {"const": "fixed"}}, "required": ["of"]}, "then": {"required": ["keys"]}},
+    "Predictions": {
+        "dependentRequired": {"threshold": ["test"]},
+        "if": {"properties": {"metric": {"const": "hit_rate_at_10"}}, "required": ["metric"]},
+        "then": {"properties": {"test": {"type": "null"}}},
+    },
+    "Reference": {
+        "if": {"properties": {"of": {"enum": ["fixed", "monitor"]}}, "required": ["of"]},
+        "then": {"required": ["keys"], "properties": {"season": {"type": "null"}}},
+        "else": {"properties": {"keys": {"maxItems": 0}}},
+        "dependentRequired": {"time_zone": ["season"]},
+    },
     "PerformanceTrigger": {
         "anyOf": [{"required": ["drop"]}, {"required": ["limit"]}],
         "dependentRequired": {"clear": ["drop"]},
@@ -36,7 +53,7 @@ _PATTERNS: Final = {
 def schema() -> str:
     """The text of policies/schema.json."""
     made = Policy.model_json_schema()
-    for owner, filled in (("Data", "bucket"), ("Action", "state_machine")):
+    for owner, filled in (("Data", "bucket"), ("Action", "state_machine"), ("ScaleOut", "state_machine")):
         made["$defs"][owner]["required"].remove(filled)
     plain = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}
     made["$defs"]["Candidate"]["properties"]["hyperparameters"]["additionalProperties"] = plain

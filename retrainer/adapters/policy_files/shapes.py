@@ -13,7 +13,9 @@ _MAIN: Final = {
     "drift": "share",
     "performance": "drop",
     "regret": "price",
+    "concept": "margin",
     "volume": "rows",
+    "scale_out": "bytes_min",
     "fleet": "concurrency",
     "gate": "metric",
     "reference": "of",
@@ -26,6 +28,7 @@ _EXAMPLES: Final = {
     "drift": "drift: {share: 0.5}, or drift: {} for its defaults",
     "performance": "performance: {drop: 0.15}",
     "regret": "regret: {price: 500}",
+    "concept": "concept: {margin: 0.1}, or concept: {} for its defaults",
     "volume": "volume: {rows: 10000}",
     "fleet": "fleet: {concurrency: 2}",
     "budget": "budget: {executions: 4, period: 1w}",
@@ -43,7 +46,19 @@ _ITEMS: Final = {
     "candidates": "candidates: [{name: boosted}]",
 }
 """Lists of sections."""
-_NULLABLE: Final = ("backoff", "budget", "fleet", "costs", "drift", "performance", "regret", "volume", "predictions")
+_NULLABLE: Final = (
+    "backoff",
+    "budget",
+    "fleet",
+    "costs",
+    "drift",
+    "performance",
+    "regret",
+    "concept",
+    "volume",
+    "predictions",
+    "scale_out",
+)
 _CALLED: Final = {"and": "all", "or": "any"}
 RULE: Final = "a trigger's name, {all: [...]}, {any: [...]} or {of: drift, at_least: 2, windows: 3}"
 

@@ -20,6 +20,7 @@ _CALLED: Final = {
     "columns.metric": "test",
     "performance.threshold": "limit: for a value of the metric, or drop: for a share of the champion's own",
     "performance.metric": "the metric under data.predictions",
+    "concept.threshold": "margin: the rise that is put up with, as a share",
     "drift.threshold": "share: for the share of columns, or threshold: at a column of data.columns",
     "schedules.timezone": "time_zone",
     ".name": "model",

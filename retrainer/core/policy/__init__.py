@@ -8,12 +8,25 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from retrainer.core.policy.action import Action, Backtest, Candidate, GateRule, Notify, Rollout, Timeouts
-from retrainer.core.policy.data import Column, Current, Data, Metric, Predictions, Reference, Test, Windows
+from retrainer.core.policy.data import (
+    P_VALUES,
+    Column,
+    Current,
+    Data,
+    Metric,
+    Predictions,
+    Reference,
+    ScaleOut,
+    Test,
+    Windows,
+)
 from retrainer.core.policy.duration import Declared, Duration
 from retrainer.core.policy.guards import Backoff, Budget, Costs, Fleet, Freeze, Guards, Name, QuietHours
 from retrainer.core.policy.triggers import (
     AllOf,
     AnyOf,
+    ConceptTrigger,
+    Correction,
     DriftTrigger,
     PerformanceTrigger,
     RegretTrigger,
@@ -25,6 +38,7 @@ from retrainer.core.policy.triggers import (
 )
 
 __all__ = [
+    "P_VALUES",
     "Action",
     "AllOf",
     "AnyOf",
@@ -33,6 +47,8 @@ __all__ = [
     "Budget",
     "Candidate",
     "Column",
+    "ConceptTrigger",
+    "Correction",
     "Costs",
     "Current",
     "Data",
@@ -53,6 +69,7 @@ __all__ = [
     "Repeated",
     "Rollout",
     "Rule",
+    "ScaleOut",
     "Schedule",
     "Test",
     "Timeouts",
@@ -80,23 +97,48 @@ class Policy(Declared):
 
     @model_validator(mode="after")
     def _fits(self) -> "Policy":
-        for check in (_triggers_have_what_they_read, _money_has_a_price, _reference_is_reachable, _waits_for_others):
+        for check in (
+            _drift_has_columns,
+            _losses_have_predictions,
+            _money_has_a_price,
+            _reference_is_reachable,
+            _waits_for_others,
+        ):
             check(self)
         return self
 
 
-def _triggers_have_what_they_read(policy: Policy) -> None:
+def _drift_has_columns(policy: Policy) -> None:
     triggers, data = policy.triggers, policy.data
-    if triggers.drift and not data.watched:
+    predicted = data.predictions and data.predictions.test
+    if triggers.drift and not data.watched and not predicted:
         raise ValueError("triggers.drift needs data.columns: name the columns to watch, each with its test")
-    for name in ("performance", "regret"):
+    if triggers.drift and triggers.drift.classifier:
+        if not data.watched:
+            raise ValueError("triggers.drift.classifier needs data.columns: name the columns, each with its test")
+        if policy.windows.reference.of == "monitor":
+            raise ValueError(
+                "triggers.drift.classifier needs the rows of the reference, and windows.reference is of: monitor, "
+                "which has none; leave classifier out"
+            )
+
+
+def _losses_have_predictions(policy: Policy) -> None:
+    triggers, data = policy.triggers, policy.data
+    for name in ("performance", "regret", "concept"):
         if getattr(triggers, name) and not data.predictions:
             raise ValueError(f"triggers.{name} needs data.predictions: say where predictions are logged")
+    if triggers.regret and data.predictions and data.predictions.metric == "roc_auc":
+        raise ValueError(
+            "triggers.regret adds up what each row lost, and roc_auc is of no single row; "
+            "write metric: accuracy, or triggers.concept or triggers.performance in its place"
+        )
     if triggers.performance and triggers.performance.estimated and data.predictions:
-        if data.predictions.confidence is None:
+        metric = data.predictions.metric
+        if metric not in ("accuracy", "roc_auc"):
+            raise ValueError(f"accuracy and roc_auc can be estimated, {metric} cannot; leave estimated out")
+        if metric == "accuracy" and data.predictions.confidence is None:
             raise ValueError("triggers.performance.estimated needs data.predictions.confidence: name the column")
-        if data.predictions.metric != "accuracy":
-            raise ValueError(f"accuracy can be estimated, {data.predictions.metric} cannot; leave estimated out")
 
 
 def _money_has_a_price(policy: Policy) -> None:
@@ -120,7 +162,16 @@ def _money_has_a_price(policy: Policy) -> None:
 def _reference_is_reachable(policy: Policy) -> None:
     for key in policy.windows.reference.keys:
         if not key.startswith("data/"):
-            raise ValueError(f"windows.reference.keys: {key:.100} is not under data/; write a key of the data's bucket")
+            raise ValueError(
+                f"windows.reference.keys has {key:.100}, which is not under data/; write a key of the data's bucket"
+            )
+    if policy.windows.reference.of == "monitor":
+        for name, column in policy.data.watched.items():
+            if column.kind not in ("numerical", "categorical"):
+                raise ValueError(
+                    f"windows.reference is of: monitor, which knows no {column.kind} as {name} is; "
+                    "leave its test out, or write of: training"
+                )
 
 
 def _waits_for_others(policy: Policy) -> None:

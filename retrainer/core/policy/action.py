@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from retrainer.core.policy.data import Arn
 from retrainer.core.policy.duration import Declared, Duration, Period
 
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
@@ -56,10 +57,7 @@ class Timeouts(Declared):
 class Action(Declared):
     """What a retraining is."""
 
-    state_machine: str = Field(
-        pattern=r"^arn:aws[a-z-]*:states:[a-z0-9-]+:\d{12}:stateMachine:[A-Za-z0-9_-]+$",
-        description="Filled in from the daemon's settings when it is left out",
-    )
+    state_machine: Arn = Field(description="Filled in from the daemon's settings when it is left out")
     attempts: int = Field(
         default=2, ge=1, le=5, description="Executions in a row for the same triggers, until one succeeds"
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from cronsim import CronSim, CronSimError
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from retrainer.core import concept
 from retrainer.core.policy.duration import Declared, Duration, Period, TimeZone
 
 WINDOWS_MAX: Final = 100
@@ -15,8 +16,12 @@ WINDOWS_MAX: Final = 100
 DEPTH_MAX: Final = 6
 """Rules inside rules; nobody reads more."""
 
-LEVELS: Final = ("drift", "performance", "regret", "volume")
+LEVELS: Final = ("drift", "performance", "regret", "concept", "volume")
 """Names of the triggers that are read off a measurement; of each a policy has one at most."""
+
+
+Correction = Literal["holm", "bh", "by"]
+"""How the chance of a false alarm is shared by columns: see `core.triggers`."""
 
 
 class DriftTrigger(Declared):
@@ -35,6 +40,18 @@ class DriftTrigger(Declared):
         le=365,
         description="Retrainings without any change in the data that are put up with in a year; spent by the time "
         "between measurements, over all columns. null: the tests' own thresholds alone decide",
+    )
+    correction: Correction = Field(
+        default="holm",
+        description="How the budget is shared by the columns of a measurement. holm: it bounds the chance that any "
+        "column is a false one; bh, by: the expected share of false ones among those found, for columns that are "
+        "independent or move together (bh), or however they depend on one another (by)",
+    )
+    classifier: float | None = Field(
+        default=None,
+        gt=0.5,
+        lt=1,
+        description="All columns together have drifted when a classifier tells the windows apart with this AUC",
     )
 
     @model_validator(mode="after")
@@ -58,7 +75,7 @@ class PerformanceTrigger(Declared):
         default=None, gt=0, lt=1, description="Once met by drop, it stays so until worse by less than this share"
     )
     estimated: bool = Field(
-        default=False, description="While labels are too few, the estimate from data.predictions.confidence counts"
+        default=False, description="While labels are too few, the estimate from the model's own probabilities counts"
     )
 
     @model_validator(mode="after")
@@ -82,6 +99,28 @@ class RegretTrigger(Declared):
         "divided by costs.error",
     )
     labels_min: int = Field(default=1, ge=1, description="Fewer labels since the promotion are no evidence")
+
+
+class ConceptTrigger(Declared):
+    """Met when the champion's losses have risen above those that followed its promotion, and it is no chance."""
+
+    margin: float = Field(
+        default=concept.MARGIN,
+        ge=0.01,
+        le=10,
+        description="A rise that is put up with, as a share of the first labels' loss",
+    )
+    labels_min: int = Field(
+        default=concept.LABELS_MIN,
+        ge=2,
+        description="So many labels, the first after the promotion, are enough to hold later ones to",
+    )
+    false_alarms: float = Field(
+        default=concept.FALSE_ALARMS,
+        gt=0,
+        lt=1,
+        description="The chance of a false alarm within 10,000 labels that is put up with",
+    )
 
 
 class VolumeTrigger(Declared):
@@ -133,7 +172,7 @@ class AnyOf(Declared):
 class Repeated(Declared):
     """Met when the rule held at enough of the last measurements: one bad window among good ones is no reason."""
 
-    of: "Rule" = Field(description="What is counted; made of drift, performance, regret and volume")
+    of: "Rule" = Field(description="What is counted; made of drift, performance, regret, concept and volume")
     at_least: int = Field(ge=1, le=WINDOWS_MAX, description="At how many of the measurements")
     windows: int = Field(ge=1, le=WINDOWS_MAX, description="How many measurements are looked back on")
 
@@ -176,12 +215,15 @@ class Triggers(Declared):
     drift: DriftTrigger | None = Field(default=None, description="The data has changed")
     performance: PerformanceTrigger | None = Field(default=None, description="The predictions have become worse")
     regret: RegretTrigger | None = Field(default=None, description="Not retraining has cost what a retraining costs")
+    concept: ConceptTrigger | None = Field(
+        default=None, description="The champion's losses have risen: what it has learned holds no more"
+    )
     volume: VolumeTrigger | None = Field(default=None, description="There is enough new data")
     schedules: tuple[Schedule, ...] = Field(default=(), description="The time has come")
     alarms: tuple[str, ...] = Field(default=(), description="CloudWatch alarm names; met when one goes to ALARM")
     when: Rule | None = Field(
         default=None,
-        description="How the triggers are put together, by name: drift performance regret volume schedule:NAME "
+        description="How the triggers are put together, by name: drift performance regret concept volume schedule:NAME "
         "alarm:NAME, {all: [...], within: 1d}, {any: [...]}, {of: drift, at_least: 3, windows: 5}",
     )
 
