@@ -155,10 +155,13 @@ class _Asked:
 
 def _missing_bytes(asked: _Asked, policy: Policy, effect: MeasureEvidence, there: Collection[str]) -> int:
     """Of the objects without a profile: all of them, where the grid is new."""
-    spec = {name: column.kind for name, column in policy.data.watched.items()}
-    grid = keys.grid_key(effect.profiles, [_key(batch) for batch in asked.grid], spec)
+    data = policy.data
+    demand = keys.Demand(required=data.required_columns, timestamp=data.timestamp, written_as=data.format)
+    spec = {name: column.kind for name, column in data.watched.items()}
+    grid = keys.grid_key(effect.profiles, [_key(batch) for batch in asked.grid], spec, demand)
     known = set(map(_name, there)) if grid in there or asked.statistics else set()
-    return sum(b.size_bytes for b in asked.objects if _name(keys.profile_key("", "", *_key(b))) not in known)
+    names = {batch: _name(keys.profile_key("", "", _key(batch), demand)) for batch in asked.objects}
+    return sum(batch.size_bytes for batch, name in names.items() if name not in known)
 
 
 def _manifest(effect: MeasureEvidence, policy: Policy, asked: _Asked) -> dict[str, object]:

@@ -95,12 +95,11 @@ class Worker:
         labels = _Read(self._datasets, effect.current, _labels(data), data.format)
         logged = _Read(self._datasets, effect.predictions, _predictions(data), _logged_as(data))
         compared = self._compared(effect, data, effect.reference if data.watched else (), labels.batches)
-        known = self._evidence(compared, data, effect.classifier)
+        known = self._evidence(effect, data, compared)
         found, lost, expected = _predicted(data, logged, labels)
         return replace(
             known,
             refused=(*labels.refused, *known.refused, *logged.refused),
-            drift=(*known.drift, *self._prediction_drift(effect, data)),
             performance=found,
             losses=lost,
             estimated=expected,
@@ -123,7 +122,7 @@ class Worker:
             raise PermanentError(f"one of the report's windows has no rows: {why or 'it names no batch'}")
         return Reported(
             effect=effect,
-            evidence=evidence or self._evidence(compared, data),
+            evidence=evidence or self._evidence(effect, data, compared),
             reference=reference.batches,
             profiles=Both(grid=compared.grid, reference=reference.profile, current=current.profile),
         )
@@ -152,24 +151,24 @@ class Worker:
         grid, known = self._profiles.against(grid_of, reference, watch)
         return _Compared(watch=watch, grid=grid, reference=known, current=self._profiles.window(current, grid, watch))
 
-    def _evidence(self, compared: _Compared, data: Data, classifier: float | None = None) -> Evidence:
+    def _evidence(self, effect: MeasureEvidence | PublishReport, data: Data, compared: _Compared) -> Evidence:
         """What the profiles say, and on columns where they leave doubt the rows."""
         reference, current = compared.reference, compared.current
         drift = self._judged(data.watched, compared)
-        if drift and classifier is not None and reference.profile and current.profile:
-            drift = (*drift, judging.together(reference.profile, current.profile, classifier))
+        if drift and effect.classifier is not None and reference.profile and current.profile:
+            drift = (*drift, judging.together(reference.profile, current.profile, effect.classifier))
         return Evidence(
             rows=current.rows,
             reference_rows=reference.rows,
             batches=current.batches,
             refused=(*current.refused, *reference.refused),
-            drift=drift,
+            drift=(*drift, *self._prediction_drift(effect, data)),
             unusable=_unusable(data, current),
             began=current.profile.began if current.profile else None,
             ended=current.profile.ended if current.profile else None,
         )
 
-    def _prediction_drift(self, effect: MeasureEvidence, data: Data) -> tuple[ColumnDrift, ...]:
+    def _prediction_drift(self, effect: MeasureEvidence | PublishReport, data: Data) -> tuple[ColumnDrift, ...]:
         """Of the newest logged predictions against the first after the promotion."""
         first, logged = effect.first_predictions, data.predictions
         if not first or not logged or not logged.watched:

@@ -9,6 +9,7 @@ the reason. What has a profile already, from an earlier execution or from the wo
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -65,7 +66,16 @@ class Objects:
             raise UnusableError(f"it cannot be read as {written_as}: {error}") from error
 
     def resolved(self, batch: Batch) -> Batch:
-        return batch  # the daemon has looked it up
+        """Named as the worker will name it; mostly the daemon has looked it up already."""
+        if batch.version:
+            return batch
+        try:
+            seen = self._s3.head_object(Bucket=batch.bucket, Key=batch.key)
+        except ClientError as error:
+            if code_of(error) in MISSING:
+                return batch
+            raise
+        return replace(batch, version=seen["ETag"].strip('"'), size_bytes=seen["ContentLength"])
 
     def load(self, bucket: str, key: str) -> bytes | None:
         try:
@@ -86,11 +96,12 @@ def choose(s3: "S3Client", manifest: Uri) -> dict[str, Any]:
         raise ManifestError(f"{manifest} is no manifest of version {VERSION}.")
     asked = document.body
     folder, watch = manifest.key.rpartition("/")[0], _watch(asked, manifest.bucket)
-    grid, _ = Profiles(Objects(s3)).against(_batches(asked["grid"]), _batches(asked["statistics"]), watch)
+    source = Objects(s3)
+    grid, _ = Profiles(source).against(_batches(asked["grid"]), _batches(asked["statistics"]), watch)
     counted = _listed(s3, manifest.bucket, f"{watch.prefix}{grid.id}/")
     # A grid without columns is of objects that cannot be read; the worker says why.
-    batches = _batches(asked["objects"]) if grid.columns else []
-    missing = [b for b in batches if stored.profile_key(watch.prefix, grid.id, *_named(b)) not in counted]
+    batches = map(source.resolved, _batches(asked["objects"]) if grid.columns else [])
+    missing = [b for b in batches if stored.profile_key(watch.prefix, grid.id, _named(b), watch.demand) not in counted]
     at = f"{watch.prefix}{grid.id}/grid"
     if at not in counted:
         s3.put_object(Bucket=manifest.bucket, Key=at, Body=stored.dump(grid))

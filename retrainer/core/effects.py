@@ -45,7 +45,7 @@ class StartExecution:
 class PublishReport:
     """Have Evidently's HTML report of the windows stored at s3://bucket/report_key, our own page and JSON beside it.
 
-    `grid`, `profiles` and `first_predictions` are as in MeasureEvidence; `since` says when each column began to drift.
+    What MeasureEvidence has too is the same here; `since` says when each column began to drift.
     """
 
     key: str
@@ -57,6 +57,8 @@ class PublishReport:
     profiles: str = ""
     first_predictions: tuple[Batch, ...] = ()
     since: tuple[Drifting, ...] = ()
+    predictions: tuple[Batch, ...] = ()
+    classifier: float | None = None
 
     @property
     def page_key(self) -> str:

@@ -101,7 +101,7 @@ def measure(policy: Policy, state: ModelState, key: str, now: datetime) -> Measu
         grid=grid(policy, state, against),
         profiles=profiles(policy, state),
         first_predictions=first_predictions(policy, state),
-        classifier=policy.triggers.drift.classifier if policy.triggers.drift else None,
+        classifier=classifier(policy),
     )
 
 
@@ -121,6 +121,8 @@ def report(policy: Policy, state: ModelState, decision: str, now: datetime) -> P
         profiles=profiles(policy, state),
         first_predictions=first_predictions(policy, state),
         since=state.drifting,
+        predictions=state.predictions,
+        classifier=classifier(policy),
     )
 
 
@@ -178,6 +180,11 @@ def profiles(policy: Policy, state: ModelState) -> str:
 def first_predictions(policy: Policy, state: ModelState) -> tuple[Batch, ...]:
     """What the newest predictions are compared with, where the policy watches them."""
     return state.first_predictions if policy.data.predictions and policy.data.predictions.test else ()
+
+
+def classifier(policy: Policy) -> float | None:
+    """The AUC from which all columns together have drifted; None where the policy does not ask."""
+    return policy.triggers.drift.classifier if policy.triggers.drift else None
 
 
 def current(policy: Policy, state: ModelState, now: datetime) -> tuple[Batch, ...]:

@@ -31,7 +31,7 @@ ADDED: Final[Mapping[str, Sequence[str]]] = {
     "Evidence": ("unusable", "began", "ended"),
     "ColumnDrift": ("low", "high", "nulls", "reference_nulls", "unseen"),
     "MeasureEvidence": ("grid", "profiles", "first_predictions", "classifier"),
-    "PublishReport": ("grid", "profiles", "first_predictions", "since"),
+    "PublishReport": ("grid", "profiles", "first_predictions", "since", "predictions", "classifier"),
 }
 """Fields that old records do not have, by class: they came when windows were first counted as profiles."""
 

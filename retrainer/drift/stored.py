@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retrainer.drift import derived
 from retrainer.drift.counting import Categories, Numbers
 from retrainer.drift.grid import CategoryGrid, Grid, NumberGrid, Projection
+from retrainer.drift.keys import Demand as Demand
 from retrainer.drift.keys import Named as Named
 from retrainer.drift.keys import grid_key as grid_key
 from retrainer.drift.keys import profile_key as profile_key

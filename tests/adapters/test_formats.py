@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from retrainer.adapters.datasets import formats
 from retrainer.adapters.datasets.formats import Format, Rows, UnusableError, Want
+from retrainer.adapters.datasets.rows import Asked
 from retrainer.drift import values
 from tests.adapters import s3_server
 
@@ -227,6 +228,14 @@ def test_text_that_is_not_unicode_is_refused() -> None:
     pq.write_table(pa.table({"a": bad}), target)
     with pytest.raises(UnusableError, match="column 'a' holds text that is not Unicode"):
         streamed(target.getvalue(), "parquet", TEXT)
+
+
+def test_of_a_wide_table_a_chunk_has_fewer_rows_but_not_too_few() -> None:
+    most = {count: Asked([(f"c{i}", "number") for i in range(count)]).chunk_rows for count in (64, 1_000, 9_000)}
+    assert most == {64: 65_536, 1_000: 4_194, 9_000: 4_096}
+    body = s3_server.parquet({f"c{i}": np.zeros(5_000) for i in range(1_000)})
+    parts = streamed(body, "parquet", *((f"c{i}", "number") for i in range(1_000)))
+    assert [part.count for part in parts] == [4_194, 806]
 
 
 def test_vectors_and_images_come_a_few_at_a_time() -> None:

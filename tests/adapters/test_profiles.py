@@ -112,6 +112,23 @@ def test_where_nothing_can_be_stored_the_rows_are_read_again_after_a_restart(lak
     assert lake.keys_read.count("b2") == 2
 
 
+def test_under_another_policy_a_batch_is_checked_again_and_under_the_old_one_it_is_known(lake: Lake) -> None:
+    batch = lake.put("b", rows(0))
+    grid = Profiles(lake).grid([batch], WATCH)
+    assert not Profiles(lake).window([batch], grid, WATCH).unread
+    for changed, why in (
+        ({"required": ("request", "label")}, "it has no column 'label'"),
+        ({"timestamp": "seen_at"}, "it has no column 'seen_at'"),
+        ({"written_as": "jsonl"}, "line 1 is not JSON"),
+    ):
+        watch = replace(WATCH, **changed)
+        for found in (Profiles(lake).window([batch], grid, watch), Profiles(lake).reference([batch], grid, watch)):
+            assert [why in u.refusal.why for u in found.unread] == [True]
+    lake.read_.clear()
+    assert not Profiles(lake).window([batch], grid, WATCH).unread
+    assert lake.keys_read == []
+
+
 def test_without_a_prefix_nothing_is_stored_and_all_is_remembered(lake: Lake) -> None:
     batch, watch = lake.put("b", rows(0)), replace(WATCH, prefix="")
     profiles = Profiles(lake)

@@ -233,6 +233,70 @@ def test_the_area_under_the_curve_is_measured_and_estimated(lake: Lake) -> None:
     assert evidence.estimated is not None
     assert evidence.performance.value == pytest.approx(0.83, abs=0.03)
     assert evidence.estimated.value == pytest.approx(evidence.performance.value, abs=0.02)
+    (lost,) = evidence.losses
+    assert (lost.key, lost.version, lost.labels) == (current.key, current.version, 2_000)
+    assert lost.mean == pytest.approx(1 - evidence.performance.value)
+
+
+def capture(event: str, given: list[str], answered: list[float]) -> bytes:
+    """What an endpoint captured, a request a line, with CSV on both sides."""
+    return b"\n".join(
+        json.dumps(
+            {
+                "captureData": {
+                    "endpointInput": {"observedContentType": "text/csv", "data": question, "encoding": "CSV"},
+                    "endpointOutput": {"observedContentType": "text/csv", "data": str(answer), "encoding": "CSV"},
+                },
+                "eventMetadata": {"eventId": f"{event}-{i}", "inferenceTime": f"2026-01-02T03:04:{i % 60:02}Z"},
+                "eventVersion": "0",
+            }
+        ).encode()
+        for i, (question, answer) in enumerate(zip(given, answered, strict=True))
+    )
+
+
+def test_captured_traffic_is_a_window_and_its_columns_are_watched_by_their_places(lake: Lake) -> None:
+    rng = np.random.default_rng(0)
+
+    def traffic(event: str, shift: float) -> Batch:
+        given = [f"{x:.4f},{'ab'[i % 2]}" for i, x in enumerate(rng.normal(shift, 1, 1_000))]
+        return lake.put(event, capture(event, given, rng.uniform(size=1_000).tolist()))
+
+    watched = {
+        "_c1": {"kind": "numerical", "test": "wasserstein", "threshold": 0.3},
+        "_c2": {"kind": "categorical", "test": "jensenshannon", "threshold": 0.1},
+    }
+    declared = {"timestamp": "inference_time", "required_columns": ["event_id"], "format": "capture"}
+    torn = lake.put("torn", b'{"captureData": {}')
+    asked = effect([traffic("c", 1.0), torn], [traffic("r", 0.0)])
+    evidence = measure(lake, asked, data(watched, **declared))
+    assert {name: c.drifted for name, c in named(evidence).items()} == {"_c1": True, "_c2": False}
+    assert (evidence.rows, evidence.reference_rows, [r.key for r in evidence.refused]) == (1_000, 1_000, ["torn"])
+    assert evidence.began == datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    assert evidence.ended == datetime(2026, 1, 2, 3, 4, 59, tzinfo=UTC)
+
+
+def test_captured_answers_are_predictions_that_drift_and_are_held_against_labels(lake: Lake) -> None:
+    rng = np.random.default_rng(0)
+    sure = {"first": rng.uniform(size=1_000), "newest": rng.uniform(0.5, 1, 1_000)}
+    first, newest = (lake.put(name, capture(name, ["1"] * 1_000, found.tolist())) for name, found in sure.items())
+    current = lake.put(
+        "c",
+        {
+            "at": ["2026-01-03T00:00:00Z"] * 1_000,
+            "event_id": [f"newest-{i}" for i in range(1_000)],
+            "bought": rng.uniform(size=1_000) < sure["newest"],
+        },
+    )
+    logged: dict[str, Any] = {"prefix": "predictions/m/", "key": "event_id", "prediction": "output", "label": "bought"}
+    logged |= {"metric": "roc_auc", "test": "psi", "threshold": 0.2, "format": "capture"}
+    asked = effect([current], predictions=(first, newest), first_predictions=(first,))
+    evidence = measure(lake, asked, data({}, required_columns=["event_id"], predictions=logged))
+    (found,) = evidence.drift
+    assert (found.column, found.drifted, evidence.refused) == (PREDICTIONS, True, ())
+    assert evidence.performance is not None
+    assert evidence.performance.labels == 1_000
+    assert 0.5 < evidence.performance.value < 0.9
 
 
 def test_a_label_that_is_missing_refuses_its_batch_once(lake: Lake) -> None:
@@ -279,6 +343,9 @@ def test_statistics_of_model_monitor_are_a_reference(lake: Lake) -> None:
     watched = {"amount": {"kind": "numerical", "test": "wasserstein", "threshold": 0.5}}
     evidence = measure(lake, effect([lake.put("c", rows(1, shift=20.0))], [baseline]), data(watched))
     assert (evidence.reference_rows, [c.drifted for c in evidence.drift]) == (1_000, [True])
+    like_it = lake.put("like it", rows(1, amount=np.linspace(0, 10, 2_000)))
+    (found,) = measure(lake, effect([like_it], [baseline]), data(watched)).drift
+    assert (found.drifted, found.score < 0.01) == (False, True)
     lake.objects.clear()
     gone = measure(lake, effect([lake.put("c", rows(1))], [baseline]), data(watched))
     assert (gone.rows, gone.drift, len(gone.refused)) == (2_000, (), 1)
@@ -328,7 +395,9 @@ def test_a_report_is_made_of_profiles_alone(lake: Lake, monkeypatch: pytest.Monk
     drawn = SimpleNamespace(page=lambda title, facts, evidence, reference, current: f"<html>{title}")
     monkeypatch.setitem(sys.modules, judging.EVIDENTLY, cast(Any, drawn))
     reference, current = [lake.put("r", rows(1))], [lake.put("c", rows(2, shift=1.0))]
-    measure(lake, effect(current, reference))
+    first, newest = (lake.put(f"p{i}", {"request": [f"{i}-1"] * 500, "said": ["ab"[i]] * 500}) for i in (0, 1))
+    told_too: dict[str, Any] = {"predictions": (first, newest), "first_predictions": (first,), "classifier": 0.7}
+    measured = measure(lake, effect(current, reference, **told_too), data(predictions=LOGGED))
     lake.batches.clear()
     asked = PublishReport(
         key="m-7.report",
@@ -337,9 +406,14 @@ def test_a_report_is_made_of_profiles_alone(lake: Lake, monkeypatch: pytest.Monk
         reference=tuple(reference),
         current=tuple(current),
         profiles="profiles/m/",
+        **told_too,
     )
-    assert Worker(cast(Datasets, lake)).publish(asked, data()) == "s3://lake/reports/m/m-7.html"
+    worker = Worker(cast(Datasets, lake))
+    assert worker.report(asked, data(predictions=LOGGED)).evidence.drift == measured.drift
+    assert {ALL_COLUMNS, PREDICTIONS} < named(measured).keys()
+    assert worker.publish(asked, data(predictions=LOGGED)) == "s3://lake/reports/m/m-7.html"
     told = json.loads(lake.objects[asked.json_key])
     assert (told["model"], told["decision"], told["current"]["rows"]) == ("m", "m-7", 2_000)
+    assert {ALL_COLUMNS, PREDICTIONS} < {column["column"] for column in told["columns"]}
     assert lake.objects[asked.report_key].startswith(b"<html>")
     assert b"amount" in lake.objects[asked.page_key]

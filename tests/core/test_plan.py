@@ -125,6 +125,17 @@ def test_a_report_is_of_the_same_profiles_and_says_since_when() -> None:
     )
 
 
+def test_a_report_has_the_predictions_and_the_classifier_that_are_measured() -> None:
+    logged = (batch("p1"), batch("p2"))
+    state = ModelState(model="m", training=(batch("a"),), window=(batch("b"),), predictions=logged)
+    for changes, threshold in ((("triggers.drift.classifier = 0.7",), 0.7), ((), None)):
+        policy = policy_with(*changes)
+        asked, told = plan.measure(policy, state, "m-6.measure", MONDAY), plan.report(policy, state, "m-7", MONDAY)
+        assert asked
+        assert told
+        assert (told.predictions, told.classifier) == (asked.predictions, asked.classifier) == (logged, threshold)
+
+
 def test_a_report_of_another_ending_has_its_own_page_and_json() -> None:
     told = PublishReport(key="k", bucket="b", report_key="r", reference=(), current=())
     assert (told.page_key, told.json_key) == ("r.page.html", "r.json")

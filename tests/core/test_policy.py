@@ -151,6 +151,10 @@ def test_a_mistake_is_named_with_its_remedy(setting: str, said: str) -> None:
         ),
         (("costs.execution = 7", "triggers.regret = {}"), "triggers.regret needs a price"),
         (
+            ('data.predictions.metric = "roc_auc"', 'triggers.regret = {"price": 1}'),
+            "triggers.regret adds up what each row lost, and roc_auc is of no single row",
+        ),
+        (
             ("data.predictions = null", "triggers.performance = null", "triggers.concept = {}"),
             "triggers.concept needs data.predictions",
         ),

@@ -111,7 +111,7 @@ def test_a_state_of_before_a_field_was_there_loads_with_its_default() -> None:
         ),
         (
             PublishReport(key="m-1.report", bucket="b", report_key="r.html", reference=(), current=()),
-            ("grid", "profiles", "first_predictions", "since"),
+            ("grid", "profiles", "first_predictions", "since", "predictions", "classifier"),
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.deploy.batches import batch, parquet
 from tests.deploy.definition import TEMPLATE, source
 
 COLUMNS: Spec = {"user_id": "numerical", "item_id": "categorical"}
+WATCH = Watch(spec=COLUMNS, timestamp="timestamp", written_as="parquet")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_the_profiles_are_those_that_the_worker_would_have_stored(outputs: dict[
     bucket = outputs["BucketName"]
     batches = put(bucket, model, *(parquet(batch(500 * n, 500)) for n in range(3)))
     assert run(outputs, model, store_manifest(bucket, model, batches))["missing"] == 3
-    watch = Watch(spec=COLUMNS, bucket=bucket, prefix="profiles/by-the-worker/", timestamp="timestamp")
+    watch = replace(WATCH, bucket=bucket, prefix="profiles/by-the-worker/")
     worker = Profiles(Datasets())
     grid = worker.grid(batches[:1], watch)
     worker.window(batches, grid, watch)
@@ -107,9 +109,30 @@ def test_the_worker_that_measures_afterwards_reads_no_rows(
     batches = put(bucket, model, *(parquet(batch(500 * n, 500)) for n in range(2)))
     run(outputs, model, store_manifest(bucket, model, batches))
     monkeypatch.delattr(Datasets, "stream")
-    watch = Watch(spec=COLUMNS, bucket=bucket, prefix=f"profiles/{model}/", timestamp="timestamp")
+    watch = replace(WATCH, bucket=bucket, prefix=f"profiles/{model}/")
     worker = Profiles(Datasets())
     assert worker.window(batches, worker.grid(batches[:1], watch), watch).rows == 1000
+
+
+def test_an_object_named_by_its_key_alone_has_the_profile_that_the_worker_looks_for(
+    outputs: dict[str, str], model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = outputs["BucketName"]
+    fixed = [replace(b, version="", size_bytes=0) for b in put(bucket, model, parquet(batch(0, 500)))]
+    assert run(outputs, f"{model}-1", store_manifest(bucket, model, fixed))["missing"] == 1
+    assert run(outputs, f"{model}-2", store_manifest(bucket, model, fixed))["missing"] == 0
+    monkeypatch.delattr(Datasets, "stream")
+    watch = replace(WATCH, bucket=bucket, prefix=f"profiles/{model}/")
+    _, window = Profiles(Datasets()).against(fixed, fixed, watch)
+    assert (window.rows, window.unread) == (500, ())
+
+
+def test_under_another_policy_an_object_is_profiled_again(outputs: dict[str, str], model: str) -> None:
+    bucket = outputs["BucketName"]
+    batches = put(bucket, model, parquet(batch(0, 500)))
+    assert run(outputs, f"{model}-1", store_manifest(bucket, model, batches))["missing"] == 1
+    assert run(outputs, f"{model}-2", store_manifest(bucket, model, batches, required=["user_id"]))["missing"] == 1
+    assert run(outputs, f"{model}-3", store_manifest(bucket, model, batches))["missing"] == 0
 
 
 def test_what_is_profiled_already_is_not_profiled_again(outputs: dict[str, str], model: str) -> None:
@@ -130,7 +153,7 @@ def test_an_object_that_cannot_be_used_has_no_profile_and_the_others_have(output
     gone = Batch(bucket=bucket, key=f"data/{model}/gone.parquet", version="0" * 32, size_bytes=9)
     run(outputs, model, store_manifest(bucket, model, [*batches, overwritten, gone]))
     found = bodies_under(bucket, f"profiles/{model}/")
-    usable = keys.profile_key("", "", bucket, batches[0].key, batches[0].version)
+    usable = keys.profile_key("", "", (bucket, batches[0].key, batches[0].version), WATCH.demand)
     assert [f"/{name.rpartition('/')[2]}" for name in found if "/" in name] == [usable]
 
 

@@ -7,6 +7,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +22,7 @@ from retrainer.drift.grid import choose
 from retrainer.drift.profile import Builder, merge
 from retrainer.drift.stored import (
     BrokenProfileError,
+    Demand,
     dump,
     grid_key,
     load_grid,
@@ -182,16 +184,23 @@ def test_bytes_that_claim_to_be_huge_are_not_unpacked() -> None:
 
 def test_keys_are_the_same_for_the_same_and_differ_for_others() -> None:
     one, two = ("b", "k1", "v"), ("b", "k2", "v")
-    assert grid_key("p/", [one, two], SPEC) == grid_key("p/", [two, one], dict(reversed(SPEC.items())))
+    some, same = Demand(required=("a", "b"), timestamp="at"), Demand(required=("b", "a", "b"), timestamp="at")
+    assert grid_key("p/", [one, two], SPEC, some) == grid_key("p/", [two, one], dict(reversed(SPEC.items())), same)
+    assert profile_key("p/", GRID.id, one, some) == profile_key("p/", GRID.id, one, same)
+    demands = [Demand(), some, replace(some, timestamp=None), replace(some, written_as="csv"), Demand(required=("at",))]
     keys = [
-        grid_key("p/", [one], SPEC),
-        grid_key("p/", [one], {"x": "numerical"}),
-        grid_key("p/", [two], SPEC),
-        profile_key("p/", GRID.id, *one),
-        profile_key("p/", "0" * 16, *one),
-        profile_key("p/", GRID.id, *two),
-        reference_key("p/", GRID.id, [one, two]),
-        reference_key("p/", GRID.id, [two, one]),
+        key
+        for demand in demands
+        for key in (
+            grid_key("p/", [one], SPEC, demand),
+            grid_key("p/", [one], {"x": "numerical"}, demand),
+            grid_key("p/", [two], SPEC, demand),
+            profile_key("p/", GRID.id, one, demand),
+            profile_key("p/", "0" * 16, one, demand),
+            profile_key("p/", GRID.id, two, demand),
+            reference_key("p/", GRID.id, [one, two], demand),
+            reference_key("p/", GRID.id, [two, one], demand),
+        )
     ]
     assert len(set(keys)) == len(keys)
     assert all(key.startswith("p/") and key.isascii() and len(key) < 120 for key in keys)

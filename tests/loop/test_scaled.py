@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 
 import pytest
 
@@ -32,8 +33,13 @@ def scaling(bytes_min: int) -> Policy:
 SCALED = scaling(1000)
 
 
+DATA = SCALED.data
+DEMAND = keys.Demand(required=DATA.required_columns, timestamp=DATA.timestamp, written_as=DATA.format)
 GRID = keys.grid_key(
-    "profiles/recommender/", [("data", "data/recommender/1.parquet", "v1")], {f"c{i}": "numerical" for i in range(10)}
+    "profiles/recommender/",
+    [("data", "data/recommender/1.parquet", "v1")],
+    {f"c{i}": "numerical" for i in range(10)},
+    DEMAND,
 )
 
 
@@ -110,8 +116,9 @@ def effect(**changes: object) -> MeasureEvidence:
     return MeasureEvidence(**{**given, **changes})  # type: ignore[arg-type]
 
 
-def profile_of(found: Batch) -> str:
-    return keys.profile_key("profiles/recommender/", "0123456789abcdef", found.bucket, found.key, found.version)
+def profile_of(found: Batch, demand: keys.Demand = DEMAND) -> str:
+    named = found.bucket, found.key, found.version
+    return keys.profile_key("profiles/recommender/", "0123456789abcdef", named, demand)
 
 
 async def test_the_worker_measures_after_the_execution_has_ended() -> None:
@@ -180,6 +187,13 @@ async def test_what_has_a_profile_is_not_counted_among_the_bytes() -> None:
     scaled.computer.objects |= {profile_of(large(1)): "", GRID: ""}
     await scaled.measure(effect())
     assert scaled.names == []
+
+
+async def test_a_profile_under_another_policy_is_none() -> None:
+    scaled = Scaled()
+    scaled.computer.objects |= {profile_of(large(1), replace(DEMAND, required=("more",))): "", GRID: ""}
+    await scaled.measure(effect())
+    assert len(scaled.names) == 1
 
 
 async def test_on_a_grid_that_is_new_nothing_has_a_profile() -> None:

@@ -21,7 +21,10 @@ from retrainer.adapters.datasets.rows import (
 )
 
 FETCH_BYTES = 64 << 20
-"""Row groups are fetched together up to this many bytes of the columns wanted."""
+"""A row group is fetched whole up to this many bytes of the columns wanted."""
+
+TOGETHER_BYTES = 32 << 20
+"""Row groups are fetched together up to this many: pyarrow's largest request."""
 
 PIECE_BYTES = (1 << 17, 4 << 20)
 """The least and the most that is fetched of a column at a time where its row group is larger than that."""
@@ -81,7 +84,7 @@ def _together(file: pq.ParquetFile, names: Sequence[str], groups: Sequence[int])
     for group in groups:
         found = file.metadata.row_group(group)
         size_bytes = sum(found.column(i).total_compressed_size for i in leaves)
-        if held and held_bytes + size_bytes > FETCH_BYTES:
+        if held and held_bytes + size_bytes > TOGETHER_BYTES:
             yield held, held_bytes
             held, held_bytes = [], 0
         held.append(group)

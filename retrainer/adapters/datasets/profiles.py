@@ -90,6 +90,10 @@ class Watch:
     def wants(self) -> list[Want]:
         return [(name, _READ_AS[kind]) for name, kind in self.spec.items()]
 
+    @property
+    def demand(self) -> stored.Demand:
+        return stored.Demand(required=self.required, timestamp=self.timestamp, written_as=self.written_as)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unread:
@@ -143,7 +147,7 @@ class Profiles:
 
     def grid(self, batches: Sequence[Batch], watch: Watch) -> Grid:
         """Chosen from those of the batches that can be read; one without columns where none can or none is watched."""
-        key = stored.grid_key(watch.prefix, [_named(b) for b in batches], watch.spec)
+        key = stored.grid_key(watch.prefix, [_named(b) for b in batches], watch.spec, watch.demand)
         if not watch.spec or not batches:
             return _NOTHING
         found = self._kept(key, watch, stored.load_grid, lambda grid: bool(grid.columns))
@@ -155,7 +159,7 @@ class Profiles:
 
     def batch(self, batch: Batch, grid: Grid, watch: Watch) -> Profile | Unread:
         """The batch on the grid, or why it cannot be used."""
-        key = stored.profile_key(watch.prefix, grid.id, *_named(batch))
+        key = stored.profile_key(watch.prefix, grid.id, _named(batch), watch.demand)
         found = self._kept(key, watch, stored.load_profile, _fits(grid))
         if found is None:
             made = self._counted(batch, grid, watch)
@@ -172,7 +176,7 @@ class Profiles:
         """The sum of the batches, and how much more than chance they differ."""
         if not grid.columns or not batches:
             return self.window(batches, grid, watch)
-        key = stored.reference_key(watch.prefix, grid.id, [_named(b) for b in batches])
+        key = stored.reference_key(watch.prefix, grid.id, [_named(b) for b in batches], watch.demand)
         known = self._kept(key, watch, stored.load_profile, _fits(grid))
         if known:
             return Window(profile=known, batches=tuple(batches))

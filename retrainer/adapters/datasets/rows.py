@@ -27,6 +27,9 @@ CHUNK_ROWS: Final[Mapping[Kind, int]] = {
 }
 """The most rows of a chunk with a column of the kind: half a megabyte a column of numbers, some of what is larger."""
 
+CHUNK_VALUES, CHUNK_ROWS_MIN = 1 << 22, 1 << 12
+"""Of a wide table the most values of a chunk, and the fewest rows, below which each costs more than it saves: measured,
+100,000 rows of 1,000 columns in one row group take 1.0 GB, of which 0.8 are its pages, and 2.4 GB without this."""
 
 _WORDS = pa.dictionary(pa.int32(), pa.string())
 """What is read so from parquet is canonical already."""
@@ -60,7 +63,8 @@ class Asked:
     @property
     def chunk_rows(self) -> int:
         """The most rows of a chunk."""
-        return min((CHUNK_ROWS[kind] for _, kind in self.wants), default=CHUNK_ROWS["number"])
+        narrow = min((CHUNK_ROWS[kind] for _, kind in self.wants), default=CHUNK_ROWS["number"])
+        return min(narrow, max(CHUNK_ROWS_MIN, CHUNK_VALUES // max(len(self.wants), 1)))
 
     def rows(self, count: int, held: Mapping[str, pa.ChunkedArray]) -> Rows:
         """The columns in canonical form. Raises UnusableError."""
