@@ -1,7 +1,6 @@
 """Scores from profiles where the rows have no say: nulls, unseen categories, windows without values, doubt, speed."""
 
 import math
-import time
 from typing import Any
 
 import numpy as np
@@ -146,15 +145,3 @@ def test_any_numbers_on_any_grid_have_a_score_between_its_bounds(
     for test in NUMERICAL:
         found = scored("numerical", test, np.array(old), np.array(new), grid)
         assert 0 <= found.low <= found.value <= found.high
-
-
-def test_a_hundred_columns_are_scored_in_less_than_half_a_second() -> None:
-    rng = np.random.default_rng(1)
-    old, new = rng.lognormal(size=100_000), rng.lognormal(0.1, size=100_000)
-    grid = counted.grid(old)
-    held = counted.count(grid, old), counted.count(grid, new)
-    began = time.process_time()
-    for _ in range(25):
-        for test in NUMERICAL[:3]:
-            score(Column(kind="numerical", test=test), grid, *held)  # type: ignore[arg-type]
-    assert time.process_time() - began < 0.5  # 0.05 measured
