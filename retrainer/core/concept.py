@@ -17,7 +17,7 @@ them; then it is frozen. How the constants were chosen, and what they reach: ben
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from retrainer.core.evidence import BatchLoss
 
@@ -46,6 +46,12 @@ ROUNDING = 1e-9
 
 NOTHING = 1e-100
 """A mean loss of no more is none: its square could not be reckoned with."""
+
+APART = 3
+"""So many batches, those with most squared loss, may be left out of the baseline of a loss that is not 0/1."""
+
+DOMINANT = 10.0
+"""A batch is, where its squared loss is so many times that of all smaller ones: then it is of few outliers only."""
 
 REMEMBERED = 1e6
 """Evidence is held at so many times the threshold: some hundreds of labels show a loss that is well again."""
@@ -83,12 +89,13 @@ def judge(
 
 def _why(detector: "Detector", labels_min: int) -> str:
     base, since = detector.baseline, detector.since
-    if base.labels < labels_min:
-        return f"{base.labels} of {labels_min} labels for a baseline"
+    if detector.labels < labels_min:
+        return f"{detector.labels} of {labels_min} labels for a baseline"
     newest = f", {since.mean:.4g} on {since.labels} since" if since.labels else ""
     frozen = "" if detector.frozen else ", not frozen yet"
+    without = f" but {left_out} beside an outlier" if (left_out := detector.labels - base.labels) else ""
     return (
-        f"loss {base.mean:.4g} on the first {base.labels} labels{frozen}{newest}; "
+        f"loss {base.mean:.4g} on the first {detector.labels} labels{without}{frozen}{newest}; "
         f"evidence of a rise {detector.evidence:.3g} of {detector.threshold:.3g}"
     )
 
@@ -134,13 +141,47 @@ class Sums:
     def inflation(self) -> float:
         """How many times the variance of independent labels the means of batches have; 1 unless it is no chance.
 
-        A dispersion (McCullagh and Nelder 1989, section 4.5) less what it may be by chance: two standard deviations.
+        A dispersion (McCullagh and Nelder 1989, section 4.5); below two standard deviations of it, it may be chance.
         """
         if self.batches < 2 or not self.variance:
             return 1.0
         freedom = self.batches - 1
-        found = (self.between - self.labels * self.mean * self.mean) / self.variance
-        return max(1.0, found / (freedom + 2 * math.sqrt(2 * freedom)))
+        found = (self.between - self.labels * self.mean * self.mean) / self.variance / freedom
+        return found if found > 1 + 2 * math.sqrt(2 / freedom) else 1.0
+
+
+@dataclass(slots=True)
+class Baseline:
+    """The first labels. A batch with an enormous outlier counts among them, but what they are like is said without it.
+
+    Else one outlier would make the limit and the variance so large that no rise could be seen.
+    """
+
+    rest: Sums = field(default_factory=Sums)
+    largest: list[Sums] = field(default_factory=list)
+    """Batches of most squared loss, the least of them first."""
+
+    def join(self, batch: Sums) -> None:
+        """Count a batch."""
+        self.largest = sorted((*self.largest, batch), key=lambda held: held.squares)
+        if len(self.largest) > APART:
+            self.rest.join(self.largest.pop(0))
+
+    @property
+    def labels(self) -> int:
+        """All of them."""
+        return self.rest.labels + sum(batch.labels for batch in self.largest)
+
+    def typical(self, *, bounded: bool) -> Sums:
+        """All of a loss within bounds; else without the batches that a few outliers make up."""
+        found = Sums()
+        found.join(self.rest)
+        for batch in self.largest:
+            size = max(1.0, batch.labels / found.labels) if found.labels else 1.0
+            if not bounded and 0 < DOMINANT * size * found.squares < batch.squares:
+                break
+            found.join(batch)
+        return found
 
 
 @dataclass(slots=True)
@@ -172,9 +213,9 @@ class Detector:
     ) -> None:
         self.threshold = LABELS / false_alarms
         self.evidence = 0.0
-        self.baseline = Sums()
         self.since = Sums()
         """The labels since something first spoke for a rise: not in the baseline, or not yet."""
+        self._first = Baseline()
         self._margin = margin
         self._labels_min = labels_min
         self._zero_one = True
@@ -192,20 +233,34 @@ class Detector:
         return self.evidence >= self.threshold
 
     @property
+    def labels(self) -> int:
+        """How many labels the baseline has, those included that are left out of its figures."""
+        return self._first.labels
+
+    @property
+    def baseline(self) -> Sums:
+        """What the loss is compared with."""
+        return self._first.typical(bounded=self._zero_one)
+
+    @property
     def frozen(self) -> bool:
-        """Whether the baseline takes in no more labels."""
-        return self.baseline.labels >= FREEZE * self._labels_min
+        """Whether the baseline takes in no more labels. One of which a single label makes up about half is too few."""
+        if self.labels < FREEZE * self._labels_min:
+            return False
+        base = self.baseline
+        return self._zero_one or DOMINANT * base.variance <= base.labels * base.mean * base.mean
 
     def add(self, labels: int, mean: float, variance: float = 0.0) -> None:
         """Take in a batch of labels: their mean loss, and the variance of one (divided by their number)."""
         if self._zero_one and abs(variance - mean * (1 - mean)) > ROUNDING:
             self._zero_one, self._reckoned = False, 0
-        base = self.baseline
         # A baseline that has grown by a hundredth is all but the same.
-        if base.labels >= self._labels_min and base.labels > 1.01 * self._reckoned:
+        if self.labels >= self._labels_min and self.labels > 1.01 * self._reckoned:
             self._can_rise = self._reckon()
         if not self._can_rise:
-            base.add(labels, mean, variance)
+            batch = Sums()
+            batch.add(labels, mean, variance)
+            self._first.join(batch)
             return
         square = variance + mean * mean
         smallest, *others = self._rises
@@ -219,7 +274,7 @@ class Detector:
         self._suspicion = max(0.0, self._suspicion + found)
         if not self._suspicion:
             if not self.frozen:
-                self.baseline.join(self.since)
+                self._first.join(self.since)
             self.since = Sums()
 
     def _reckon(self) -> bool:
@@ -229,7 +284,7 @@ class Detector:
         all numbers, and of an error rate which the margin takes past 1.
         """
         base = self.baseline
-        self._reckoned = base.labels
+        self._reckoned = self.labels
         # As if half an error had been seen in one more label: a model that never erred may yet do so.
         mean = (base.total + 0.5) / (base.labels + 1) if self._zero_one else base.mean
         if mean <= NOTHING or math.isinf(base.squares) or (self._zero_one and mean * (1 + self._margin) >= 1):

@@ -114,6 +114,26 @@ def test_one_outlier_is_no_rise() -> None:
     assert not judge(batches(steady)).due
 
 
+@pytest.mark.parametrize("size", [50, 1000, 6000])
+@pytest.mark.parametrize("huge", [3e3, 1e9])
+def test_an_outlier_in_the_baseline_hides_no_rise(size: int, huge: float) -> None:
+    rng = np.random.default_rng(12)
+    steady = list(rng.exponential(1.0, 18_000))
+    steady[300] = huge
+    assert not judge(batches(steady, size)).due
+    found = judge(batches(steady + list(rng.exponential(2.0, 6000)), size))
+    assert found.due
+    assert f"but {size} beside an outlier" in found.why
+
+
+def test_a_loss_that_is_seldom_anything_keeps_all_of_its_baseline() -> None:
+    rng = np.random.default_rng(13)
+    steady = list(np.where(rng.random(20_000) < 0.02, rng.lognormal(size=20_000), 0.0))
+    found = judge(batches(steady))
+    assert not found.due
+    assert "outlier" not in found.why
+
+
 def test_a_loss_that_never_varies_rises_by_more_than_the_margin_or_not_at_all() -> None:
     assert not judge(batches([3.0] * 5000 + [3.3] * 5000)).due
     assert judge(batches([3.0] * 5000 + [6.0] * 500)).due
