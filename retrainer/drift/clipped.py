@@ -54,7 +54,8 @@ class Clipped:
         wanted = math.log2(values) + 1
         if self.known:
             width = self.last[0] - self.first[0]
-            return (math.ceil(width / (width / float(np.log2(values) + 1.0))),)
+            of_bin = width / float(np.log2(values) + 1.0)
+            return (math.ceil(width / of_bin) if of_bin else 1,)
         return (math.ceil(wanted), math.floor(wanted) + 1)
 
     def edges(self, bins: int) -> tuple[Floats, Floats]:

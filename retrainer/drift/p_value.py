@@ -7,7 +7,7 @@ import numpy as np
 
 from retrainer.core.policy import Column
 from retrainer.drift.counting import UNSEEN_MAX, Categories, Numbers
-from retrainer.drift.grid import CategoryGrid, NumberGrid
+from retrainer.drift.grid import CATEGORIES_MAX, GRID_ROWS, CategoryGrid, NumberGrid
 from retrainer.drift.two_sample import contingency, kolmogorov_smirnov_at
 from retrainer.drift.values import Ints
 
@@ -15,7 +15,13 @@ BATCHES_MIN = 8
 """Fewer batches in the reference do not tell how much batches differ."""
 
 _CELL_ROWS = 5
-"""A category with fewer rows a batch, on average, does not tell it either."""
+"""Fewer rows of a category a batch, on average, do not tell it either."""
+
+_NAMED = 10
+"""A category of which so many rows are expected is missed once in 20,000 samples."""
+
+_FULL = 4
+"""A category so many times as frequent as the last names of a full grid is among them."""
 
 
 def p_value(
@@ -70,9 +76,10 @@ def _numerical(reference: Numbers, current: Numbers) -> float:
 def _table(reference: Categories, current: Categories) -> tuple[Ints, Ints]:
     """The counts of both windows by category, null among them.
 
-    Where some rows have no name, each category with no more rows than a nameless one can have is taken together with
-    them: which ones must not depend on the grid, whose names would always seem to have become rarer. Of an unseen name
-    with more rows, those that may not have been counted are put where they tell least.
+    Where some rows have no name, each category with no more rows than `_common` asks for is taken together with them:
+    which ones must not depend on what is named, as the grid's names, often chosen from the reference itself, would
+    always seem to have become rarer. Of an unseen name with more rows, those that may not have been counted are put
+    where they tell least.
     """
     windows = reference, current
     more = list({**reference.unseen, **current.unseen})
@@ -82,12 +89,24 @@ def _table(reference: Categories, current: Categories) -> tuple[Ints, Ints]:
         return tuple(np.concatenate((known, named), axis=1))
     rows = known.sum(axis=1) + [sum(w.unseen.values()) + w.other for w in windows]
     missed = np.array([math.ceil(w.other / (UNSEEN_MAX + 1)) for w in windows], np.int64)
-    named = named[:, named.sum(axis=0) > missed.sum()]
+    common = max(2 * int(missed.sum()), _common(known[:, :-1].sum(axis=0), rows))
+    named = named[:, named.sum(axis=0) > common]
     even = (named[::-1] * (rows / rows[::-1])[:, None]).astype(np.int64)
     named = np.clip(even, named, named + missed[:, None])
-    kept = np.concatenate((known[:, known.sum(axis=0) > missed.sum()], named), axis=1)
+    kept = np.concatenate((known[:, known.sum(axis=0) > common], named), axis=1)
     rest = np.maximum(rows - kept.sum(axis=1), 0)
     return tuple(np.column_stack((kept, rest)))
+
+
+def _common(grid: Ints, rows: Ints) -> float:
+    """A category with more rows in both windows together has a name, except by a rare chance.
+
+    It can hardly have missed either window, nor the sample of the reference that the grid may be of. Of a full grid the
+    last names, the least frequent, tell how often a category was that only just came in.
+    """
+    found = _NAMED * float(rows.sum()) / max(1, min(int(rows.min()), GRID_ROWS))
+    least = grid[-(CATEGORIES_MAX // 10) :]
+    return max(found, _FULL * float(least.mean())) if len(grid) >= CATEGORIES_MAX else found
 
 
 def _of_quartiles(counts: Ints) -> float:
@@ -105,13 +124,20 @@ def _of_quartiles(counts: Ints) -> float:
 
 
 def _of_shares(table: Ints) -> float:
-    """The inflation of the shares of categories with enough rows; one row a batch, one column a category."""
+    """The inflation of the shares of categories; one row a batch, one column a category.
+
+    Those with few rows are put together, the most frequent first, until there are enough of them.
+    """
     table = table[table.sum(axis=1) > 0]
-    common = table.sum(axis=0) >= _CELL_ROWS * len(table)
-    if len(table) < BATCHES_MIN or not common.any():
+    if len(table) < BATCHES_MIN:
         return 1.0
-    kept, rest = table[:, common], table[:, ~common].sum(axis=1, keepdims=True)
-    return _careful(_ratio(np.concatenate((kept, rest), axis=1)), len(table))
+    table = table[:, np.argsort(-table.sum(axis=0), kind="stable")]
+    enough = _CELL_ROWS * len(table)
+    sums = table.sum(axis=0)
+    common = int(np.sum(sums >= enough))
+    starts = np.unique((np.cumsum(sums[common:]) - sums[common:]) // enough, return_index=True)[1] + common
+    cells = np.add.reduceat(table, np.concatenate((np.arange(common), starts)), axis=1)
+    return _careful(_ratio(cells), len(table))
 
 
 def _ratio(table: Ints) -> float:
@@ -126,6 +152,11 @@ def _ratio(table: Ints) -> float:
 
 
 def _careful(ratio: float, batches: int) -> float:
-    """As measured while it may be chance, at least 1; once it is hardly chance, its upper confidence limit (95 %)."""
-    error = 1.645 * math.sqrt(2 / (batches - 1))
-    return ratio * (1 + error) if ratio > 1 + error else max(ratio, 1.0)
+    """As measured while it may be chance, at least 1; once it is hardly chance, its upper confidence limit (95 %).
+
+    Of so few batches it is that of a chi-square (Wilson and Hilferty 1931).
+    """
+    if ratio <= 1 + 1.645 * math.sqrt(2 / (batches - 1)):
+        return max(ratio, 1.0)
+    spread = 2 / (9 * (batches - 1))
+    return ratio / float(1 - spread - 1.645 * math.sqrt(spread)) ** 3

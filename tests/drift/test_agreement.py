@@ -143,6 +143,14 @@ def test_bounds_of_any_few_numbers_hold(test: Any, old: list[float], new: list[f
     assert seen.low <= true <= seen.high
 
 
+@pytest.mark.parametrize("test", NUMERICAL)
+def test_the_smallest_numbers_have_a_score(test: Any) -> None:
+    column = Column(kind="numerical", test=test)
+    for old, new in (([0.0], [5e-324]), ([5e-324, 1e-323] * 9, [0.0, 4e-323] * 5)):
+        seen = found(column, np.array(old), np.array(new))
+        assert seen.low <= seen.value <= seen.high
+
+
 WORDS = st.sampled_from(["a", "b", "c", "d", "(null)", None])
 
 
