@@ -3,7 +3,10 @@
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+WIDE: Final = 10_000
+"""Characters of a line that no terminal has: what a table would take if it could."""
 
 
 def say(text: str) -> None:
@@ -40,7 +43,11 @@ def table(
     shown = Table(*(column(n, name) for n, name in enumerate(columns)))
     for row in cells:
         shown.add_row(*map(Text, row))
-    Console(highlight=False, markup=False, soft_wrap=False).print(shown)
+    console = Console(highlight=False, markup=False, soft_wrap=False)
+    needed = console.measure(shown, options=console.options.update(width=WIDE))
+    # A terminal that is too narrow breaks the lines itself: rich would leave out the last columns.
+    console.width = max(console.width, needed.minimum) if console.is_terminal else needed.maximum
+    console.print(shown)
 
 
 @contextmanager
