@@ -44,7 +44,7 @@ bench: $(VENV)/.test ## Speed, latency, memory and start, beside other consumers
 bench-drift: $(VENV)/.test .venv-peers/.installed ## CPU and memory of a verdict on drift, beside others; RUN=small, long or huge
 	$(BIN)/python -m bench.drift $(or $(RUN),usual)
 
-bench-stationary: $(VENV)/.test .venv-peers/.installed ## False alarms on data that does not change, and known changes found; fifteen CPU minutes
+bench-stationary: $(VENV)/.test .venv-peers/.installed ## False alarms on data that does not change, and known changes found; twenty CPU minutes
 	$(BIN)/python -m bench.stationary
 
 bench-errors: $(VENV)/.test .venv-peers/.installed ## A rising error rate found, beside river; performance without labels, beside NannyML
