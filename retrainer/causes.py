@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from retrainer import explain
 from retrainer.core.effects import MeasureEvidence, StartExecution
-from retrainer.core.rules import Node, tree
+from retrainer.core.rules import tree
 from retrainer.ports import Ledger, Recorded
 from retrainer.replay import Made, Replayed, again, version_of
 
@@ -113,18 +114,7 @@ def _link(recorded: Recorded) -> dict[str, Any]:
 
 
 def _rules(made: Made, recorded: Recorded) -> dict[str, Any]:
-    found = tree(made.policy, made.before, made.event, recorded.at, made.fleet)
-    return {"triggers": _node(found.triggers), "guards": [_node(guard) for guard in found.guards]}
-
-
-def _node(node: Node) -> dict[str, Any]:
-    return {
-        "name": node.name,
-        "met": node.met,
-        "value": node.value,
-        "threshold": node.threshold,
-        "children": [_node(child) for child in node.children],
-    }
+    return asdict(tree(made.policy, made.before, made.event, recorded.at, made.fleet))
 
 
 def _first_started(followed: Sequence[Recorded]) -> str | None:

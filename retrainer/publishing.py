@@ -46,10 +46,9 @@ class Reported:
             measured_at=self.measured_at,
         )
 
-    def evidently(self) -> str:
-        """Evidently's page, drawn from the rows that the profiles kept. Evidently is imported only here."""
+    def evidently(self, told: Document) -> str:
+        """Evidently's page, drawn from the rows that the profiles kept; `told` is the document. It is imported here."""
         engine: Any = importlib.import_module(EVIDENTLY)
-        told = self.document()
         facts = [
             f"{words.rows(window)} in {words.batches(window)}, of which {len(profile.sample.priorities):,} are drawn, "
             f"in the {name} window"
@@ -69,5 +68,5 @@ def store(datasets: Datasets, report: Reported) -> str:
     as_json = json.dumps(told, ensure_ascii=False, allow_nan=False)
     datasets.store_page(effect.bucket, effect.json_key, as_json, "application/json")
     datasets.store_page(effect.bucket, effect.page_key, page.page(told))
-    datasets.store_page(effect.bucket, effect.report_key, report.evidently())
+    datasets.store_page(effect.bucket, effect.report_key, report.evidently(told))
     return f"s3://{effect.bucket}/{effect.report_key}"

@@ -1,7 +1,7 @@
 """What came of the cases: told to the person who wrote them, or written into their file in place of expectations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -94,7 +94,7 @@ def facts(path: object, result: CaseResult, zone: ZoneInfo, policy: Policy) -> d
                 "got": written(unmet.got, unmet.at, zone),
                 "reasons": list(unmet.got.reasons),
                 "details": list(unmet.got.details),
-                "tree": _plain(_tree(policy, unmet.got.last)) if unmet.got.last else None,
+                "tree": asdict(_tree(policy, unmet.got.last)) if unmet.got.last else None,
             }
             for unmet in result.unmet
         ],
@@ -124,20 +124,6 @@ def _lines(node: Node, signs: Mapping[bool | None, str], depth: int) -> Sequence
     against = f" (threshold {node.threshold})" if node.threshold else ""
     said = f"{'  ' * depth}{signs[node.met]} {node.name}{': ' if node.value else ''}{node.value}{against}"
     return [said, *(line for child in node.children for line in _lines(child, signs, depth + 1))]
-
-
-def _plain(seen: Tree) -> Mapping[str, Any]:
-    return {"triggers": _node(seen.triggers), "guards": [_node(guard) for guard in seen.guards]}
-
-
-def _node(node: Node) -> Mapping[str, Any]:
-    return {
-        "name": node.name,
-        "met": node.met,
-        "value": node.value,
-        "threshold": node.threshold,
-        "children": [_node(child) for child in node.children],
-    }
 
 
 # --- rewriting ---

@@ -61,6 +61,15 @@ async def opened() -> "AsyncIterator[Ledger]":
         await ledger.close()
 
 
+async def known_models(ledger: "Ledger", wanted: str | None) -> Sequence[str]:
+    """Those that the ledger has decisions on. Raises FailedError where the one that is wanted is none of them."""
+    models = await ledger.models()
+    if wanted is not None and wanted not in models:
+        known = ", ".join(models) or "none"
+        raise FailedError(f"the ledger has no decisions on {wanted!r}; it has some on: {known}")
+    return models
+
+
 async def _one(name: str, as_json: bool) -> int:
     from retrainer.replay import again
 
@@ -97,10 +106,7 @@ async def _many(model: str | None, as_json: bool) -> int:
     done: list[_Model] = []
     with working("reading the ledger") as tell:
         async with opened() as ledger:
-            models = await ledger.models()
-            if model is not None and model not in models:
-                known = ", ".join(models) or "none"
-                raise FailedError(f"the ledger has no decisions on {model!r}; it has some on: {known}")
+            models = await known_models(ledger, model)
             total = (await ledger.counts())["decisions"]
             for name in [model] if model else models:
                 done.append(await _of_model(ledger, name, tell, sum(d.identical for d in done), total))

@@ -69,7 +69,7 @@ def _report(args: argparse.Namespace) -> int:
             if args.html:
                 _write(args.html, page(told))
             if args.evidently:
-                _write(args.evidently, report.evidently())
+                _write(args.evidently, report.evidently(told))
     else:
         told = document(
             model=args.model,
@@ -108,14 +108,10 @@ def _read(found: _Measured) -> "Reported":
 
 async def _newest(model: str) -> _Measured:
     """The newest measurement of the model. Raises FailedError where there is none."""
-    from retrainer.cli.replaying import opened
+    from retrainer.cli.replaying import known_models, opened
 
     async with opened() as ledger:
-        models = await ledger.models()
-        if model not in models:
-            raise FailedError(
-                f"the ledger has no decisions on {model!r}; it has some on: {', '.join(models) or 'no model'}"
-            )
+        await known_models(ledger, model)
         recorded = await _recorded(ledger, model)
         return await _followed(ledger, recorded)
 

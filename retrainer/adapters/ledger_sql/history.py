@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, select
 
 from retrainer.adapters.ledger_sql import schema
+from retrainer.adapters.ledger_sql.telling import effects_of
 from retrainer.ports import Original
 
 PAGE = 64
@@ -35,17 +36,8 @@ def page(connection: Connection, model: str, after: int, policies: dict[str, str
     for missing in {row.policy_hash for row in rows} - policies.keys():
         p = schema.policies.c
         policies[missing] = connection.execute(select(p.body).where(p.hash == missing)).scalar()
-    effects = _effects(connection, [row.id for row in rows])
+    effects = effects_of(connection, [row.id for row in rows], schema.effects.c.body)
     return [_original(row, policies[row.policy_hash], tuple(effects.get(row.id, ()))) for row in rows]
-
-
-def _effects(connection: Connection, decisions: Sequence[str]) -> dict[str, list[tuple[str, str, str]]]:
-    t = schema.effects.c
-    query = select(t.decision, t.key, t.kind, t.body).where(t.decision.in_(decisions)).order_by(t.number)
-    effects: dict[str, list[tuple[str, str, str]]] = {}
-    for decision, key, kind, body in connection.execute(query):
-        effects.setdefault(decision, []).append((key, kind, body))
-    return effects
 
 
 def _original(row: Row[Any], policy: str | None, effects: tuple[tuple[str, str, str], ...]) -> Original:

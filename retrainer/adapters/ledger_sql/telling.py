@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import Column, Connection, Row, Select, func, or_, select
 
 from retrainer.adapters.ledger_sql import schema
 from retrainer.core.events import ApprovalAnswered, ApprovalRequested, ExecutionEnded, ExecutionStarted
@@ -67,16 +67,19 @@ _OF_EXECUTIONS = tuple(
 
 def _recorded(connection: Connection, query: Select[Any]) -> list[Recorded]:
     rows = connection.execute(query).all()
-    effects = _effects(connection, [row.id for row in rows])
+    effects = effects_of(connection, [row.id for row in rows], schema.effects.c.status)
     return [_told(row, tuple(effects.get(row.id, ()))) for row in rows]
 
 
-def _effects(connection: Connection, decisions: Sequence[str]) -> dict[str, list[tuple[str, str, str]]]:
+def effects_of(
+    connection: Connection, decisions: Sequence[str], what: Column[str]
+) -> dict[str, list[tuple[str, str, str]]]:
+    """The effects of each decision in order: key, kind and the column asked for."""
     t = schema.effects.c
-    query = select(t.decision, t.key, t.kind, t.status).where(t.decision.in_(decisions)).order_by(t.number)
+    query = select(t.decision, t.key, t.kind, what).where(t.decision.in_(decisions)).order_by(t.number)
     effects: dict[str, list[tuple[str, str, str]]] = {}
-    for decision, key, kind, status in connection.execute(query):
-        effects.setdefault(decision, []).append((key, kind, status))
+    for decision, key, kind, found in connection.execute(query):
+        effects.setdefault(decision, []).append((key, kind, found))
     return effects
 
 
