@@ -121,7 +121,7 @@ class Known:
 
     def p_value(self, rows: Floats) -> float:
         """By the daemon's own statistics."""
-        return p_value(self.declared, self.grid, self.profile, counted(self.grid, rows))
+        return p_value(self.profile, counted(self.grid, rows))
 
     def score(self, rows: Floats) -> float:
         """On the scale of the declared test."""

@@ -12,11 +12,8 @@ from retrainer.drift import cells
 from retrainer.drift.cells import Cells
 from retrainer.drift.counting import Numbers
 from retrainer.drift.divergences import Bounds, Table
-from retrainer.drift.grid import NumberGrid
+from retrainer.drift.grid import CENTRE, NumberGrid
 from retrainer.drift.values import Floats, Ints
-
-CENTRE = (0.001, 0.999)
-"""The quantiles of the reference that outliers are measured by."""
 
 _ULPS = 1e-15
 

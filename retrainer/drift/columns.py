@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from retrainer.core.evidence import ColumnDrift
 from retrainer.core.policy import P_VALUES as P_VALUES
 from retrainer.core.policy import Column
+from retrainer.drift.grid import CENTRE
 from retrainer.drift.values import Values as Values
 
 NULL = "(null)"
@@ -159,7 +160,7 @@ def _clipped(ready: Pair) -> Pair:
     """Outliers brought to one width of the reference's central 99.8 % outside it: far enough to count as drift in full,
     too near to decide how wide the bins are."""
     reference, current = (np.asarray(v, dtype=np.float64) for v in (ready.reference, ready.current))
-    low, high = (float(q) for q in np.quantile(reference, [0.001, 0.999]))
+    low, high = (float(q) for q in np.quantile(reference, CENTRE))
     width = high - low
     if not 0 < width < np.inf:
         return ready
@@ -186,11 +187,8 @@ def _scaled(ready: Pair) -> Pair:
 
 
 def _pooled(ready: Pair) -> Pair:
-    """Categories too rare to expect five rows of, taken together as one.
-
-    If there is still too little to expect of them, they join the rarest category that is kept, unless the current
-    window holds more of them than a reference of its size can have missed (the rule of three: 3/n at 95 %).
-    """
+    """Categories too rare to expect five rows of, taken together as one; where that is no `lone` one, it joins the
+    rarest of those that are kept."""
     known, seen = Counter(ready.reference), Counter(ready.current)
     ratio = len(ready.current) / len(ready.reference)
     rare = {name for name in known.keys() | seen.keys() if known[name] * ratio < LEAST_EXPECTED}
@@ -199,9 +197,17 @@ def _pooled(ready: Pair) -> Pair:
     expected = sum(known[name] for name in rare) * ratio
     observed = sum(seen[name] for name in rare)
     kept = [name for name in known if name not in rare]
-    lone = expected >= LEAST_EXPECTED or observed > LEAST_EXPECTED + 3 * ratio
-    name = RARE if lone or not kept else min(kept, key=lambda k: (known[k], k))
+    name = RARE if lone(expected, observed, ratio) or not kept else min(kept, key=lambda k: (known[k], k))
     return replace(ready, reference=_renamed(ready.reference, rare, name), current=_renamed(ready.current, rare, name))
+
+
+def lone(expected: float, observed: float, ratio: float) -> bool:
+    """Whether the rare categories taken together are a category of their own.
+
+    They are where there are enough of them to expect, or the current window, `ratio` times the reference, holds more
+    of them than a reference of its size can have missed (the rule of three: 3/n at 95 %).
+    """
+    return expected >= LEAST_EXPECTED or observed > LEAST_EXPECTED + 3 * ratio
 
 
 def _renamed(values: Values, names: set[str], name: str) -> NDArray[np.object_]:

@@ -35,6 +35,8 @@ __all__ = [
 
 GRID_ROWS = 200_000
 CATEGORIES_MAX = 10_000
+CENTRE = (0.001, 0.999)
+"""The quantiles of the reference between which its central values lie; outliers are measured by their distance."""
 _CELLS = 5_000_000
 """Of wide tables the sample has fewer rows: 5 million numbers are 40 MB, and choosing holds up to three times that."""
 
@@ -125,7 +127,7 @@ def number_grid(values: Floats, count: int = _QUANTILES) -> NumberGrid:
     if not len(finite):
         return NumberGrid(np.empty(0))
     quantiles = finite[np.linspace(0, len(finite) - 1, count).round().astype(np.int64)]
-    low, high = (float(finite[round(share * (len(finite) - 1))]) for share in (0.001, 0.999))
+    low, high = (float(finite[round(share * (len(finite) - 1))]) for share in CENTRE)
     reach = _REACH * (high - low)
     low, high = low - reach, high + reach
     steps = np.linspace(low, high, _UNIFORM) if 0 < high - low < np.inf else np.empty(0)

@@ -1,4 +1,4 @@
-"""The keys that grids and profiles are stored at in S3; apart from `stored`, for whoever does not load numpy."""
+"""The keys that grids and profiles are stored at in S3, for whoever does not load numpy, too."""
 
 import hashlib
 import json

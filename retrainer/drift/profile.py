@@ -24,6 +24,7 @@ from retrainer.drift.counting import (
     no_numbers,
 )
 from retrainer.drift.grid import CategoryGrid, Grid, NumberGrid, Spec
+from retrainer.drift.p_value import inflation
 from retrainer.drift.sample import SAMPLE_ROWS, Reservoir, Sample, priorities, rows_max, taken
 from retrainer.drift.span import MixedZonesError, Span
 from retrainer.drift.values import Values, numbers
@@ -149,8 +150,6 @@ def merge(parts: Sequence[Profile]) -> Profile:
 
 def reference(parts: Sequence[Profile]) -> Profile:
     """The parts merged, and how much more they differ in each column than independent rows would."""
-    from retrainer.drift.p_value import inflation  # imports this module's types
-
     whole = merge(parts)
     spread = {name: inflation([part.columns[name] for part in parts]) for name in whole.columns}
     columns = {name: replace(held, inflation=spread[name]) for name, held in whole.columns.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from retrainer.drift.columns import LEAST_EXPECTED
+from retrainer.drift.columns import LEAST_EXPECTED, lone
 from retrainer.drift.divergences import Bounds
 from retrainer.drift.two_sample import chi_square_tail, limit
 from retrainer.drift.values import Floats, Ints
@@ -85,7 +85,7 @@ def _pooled(names: Sequence[str], counts: Ints, rest: tuple[int, int], ratio: fl
     kept = counts[:, ~rare].copy()
     if not known and not seen:
         return kept
-    if known * ratio >= LEAST_EXPECTED or seen > LEAST_EXPECTED + 3 * ratio or not kept.size:
+    if lone(known * ratio, seen, ratio) or not kept.size:
         return np.column_stack((kept, [known, seen]))
     least = min((int(counts[0, i]), names[i], i) for i in np.flatnonzero(~rare).tolist())[2]
     kept[:, int(np.sum(~rare[:least]))] += [known, seen]

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 _ISO = r"^\s*\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d(:?\d\d)?)?)?\s*$"
 _ZONE = r"(Z|[+-]\d\d(:?\d\d)?)$"
 _DATE_LENGTH = 10
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _ZONED_TIME = pa.timestamp("us", "UTC")
 _PLAIN_TIME = pa.timestamp("us")
 
@@ -79,10 +80,11 @@ def _extent(times: pa.ChunkedArray, zoned: bool) -> Span:
     if began is None or ended is None:
         return Span()
     try:
-        return Span(_moment(began), _moment(ended), zoned)
+        return Span(moment(began), moment(ended), zoned)
     except OverflowError:
         return Span()
 
 
-def _moment(microseconds: int) -> datetime.datetime:
-    return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=microseconds)
+def moment(microseconds: int) -> datetime.datetime:
+    """So long after EPOCH. Raises OverflowError beyond the year 9999."""
+    return EPOCH + datetime.timedelta(microseconds=microseconds)

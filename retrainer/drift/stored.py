@@ -1,4 +1,4 @@
-"""Grids and profiles as bytes, and the keys they are stored at in S3.
+"""Grids and profiles as bytes.
 
 Whoever writes the bytes is not trusted: there is no pickle, an end to every size, and nothing is taken as it is. They
 are `RTP1`, the crc32 and the size of what follows uncompressed, and that in zstd: a length, as much JSON, and
@@ -8,21 +8,16 @@ the arrays it tells of, one after the other, little-endian.
 import json
 import struct
 import zlib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from retrainer.drift import derived
+from retrainer.drift import derived, span
 from retrainer.drift.counting import Categories, Numbers
 from retrainer.drift.grid import CategoryGrid, Grid, NumberGrid, Projection
-from retrainer.drift.keys import Demand as Demand
-from retrainer.drift.keys import Named as Named
-from retrainer.drift.keys import grid_key as grid_key
-from retrainer.drift.keys import profile_key as profile_key
-from retrainer.drift.keys import reference_key as reference_key
 from retrainer.drift.profile import Profile, Sample
 from retrainer.drift.values import Values
 
@@ -32,7 +27,6 @@ SIZE_MAX = 1 << 30
 _MAGIC = b"RTP1"
 _HEAD = struct.Struct("<4sIQ")
 _LENGTH = struct.Struct("<Q")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DTYPES = ("|u1", "<u2", "<u4", "<u8", "<i8", "<f8")
 _ROWS_MAX = 2**62
 _MALFORMED = (
@@ -269,8 +263,8 @@ def _text(text: Any) -> str:
 
 
 def _microseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
+    return None if moment is None else (moment - span.EPOCH) // timedelta(microseconds=1)
 
 
 def _moment(microseconds: Any) -> datetime | None:
-    return None if microseconds is None else _EPOCH + timedelta(microseconds=int(microseconds))
+    return None if microseconds is None else span.moment(int(microseconds))

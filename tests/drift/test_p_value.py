@@ -27,7 +27,7 @@ def p_value(column: Column, old: Values, new: Values, batches: Sequence[int] = (
     """From the profiles of both windows on the reference's own grid."""
     grid = counted.grid(old)
     reference = counted.reference(grid, old, batches or [len(old)])
-    return judged.p_value(column, grid, reference, counted.count(grid, new))
+    return judged.p_value(reference, counted.count(grid, new))
 
 
 def series(rows: int, memory: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -144,7 +144,7 @@ def test_ids_that_seldom_return_are_no_drift_though_the_grid_has_only_the_refere
         profiles = counted.count(grid, old), counted.count(grid, new)
         assert isinstance(profiles[1], Categories)
         assert profiles[1].other > 0
-        found.append(judged.p_value(NAME, grid, *profiles))
+        found.append(judged.p_value(*profiles))
     seldom(found)
 
 
@@ -154,7 +154,7 @@ def test_one_id_among_many_that_seldom_return_is_found() -> None:
     new = np.array([f"id{i}" for i in rng.integers(0, 8000, 3000)], object)
     new[:300] = "robot"
     grid = CategoryGrid(tuple(dict.fromkeys(old[:3000].tolist())), complete=False)
-    assert judged.p_value(NAME, grid, counted.count(grid, old), counted.count(grid, new)) < 1e-9
+    assert judged.p_value(counted.count(grid, old), counted.count(grid, new)) < 1e-9
 
 
 @pytest.mark.parametrize(("rows", "held"), [(500, 9000), (20_000, 40_000)])
@@ -167,9 +167,9 @@ def test_ids_that_are_in_only_one_window_by_chance_are_no_drift(rows: int, held:
         profiles = counted.count(grid, old), counted.count(grid, new)
         assert isinstance(profiles[1], Categories)
         assert profiles[1].other > 0, "more unseen ids than are counted by name"
-        found.append(judged.p_value(NAME, grid, *profiles))
+        found.append(judged.p_value(*profiles))
         new[: held // 20] = "robot"
-        assert judged.p_value(NAME, grid, profiles[0], counted.count(grid, new)) < 0.01
+        assert judged.p_value(profiles[0], counted.count(grid, new)) < 0.01
     seldom(found)
 
 
@@ -188,7 +188,7 @@ def test_a_coarse_grid_costs_power_and_never_errs_the_other_way() -> None:
     fine = counted.grid(old)
     assert isinstance(fine, NumberGrid)
     coarse = NumberGrid(fine.edges[::40])
-    found = [judged.p_value(NUMBER, g, counted.count(g, old), counted.count(g, new)) for g in (fine, coarse)]
+    found = [judged.p_value(counted.count(g, old), counted.count(g, new)) for g in (fine, coarse)]
     assert found[0] <= found[1]
 
 

@@ -19,17 +19,9 @@ from hypothesis import strategies as st
 
 from retrainer.drift import stored
 from retrainer.drift.grid import choose
+from retrainer.drift.keys import Demand, grid_key, profile_key, reference_key
 from retrainer.drift.profile import Builder, merge
-from retrainer.drift.stored import (
-    BrokenProfileError,
-    Demand,
-    dump,
-    grid_key,
-    load_grid,
-    load_profile,
-    profile_key,
-    reference_key,
-)
+from retrainer.drift.stored import BrokenProfileError, dump, load_grid, load_profile
 from retrainer.drift.values import canonical
 
 SPEC: Any = {"x": "numerical", "c": "categorical", "e": "embedding"}
