@@ -15,8 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "deploy" / "build" / "steps"
-READING = "formats rows parquet_file csv_file json_lines capture monitor profiles s3_file"
-COUNTING = "values keys grid derived sample span counting profile stored"
+READING = "formats rows parquet_file csv_file json_lines capture monitor profiles remembered s3_file"
+COUNTING = "values keys grid derived sample span counting two_sample p_value profile stored"
 SHARED = (
     "retrainer/core/gate.py",
     "retrainer/core/window.py",

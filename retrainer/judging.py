@@ -81,7 +81,7 @@ def _measured(
         name,
         column,
         value,
-        p_value(column, held, old, new),
+        p_value(old, new),
         bounds=bounds,
         nulls=new.nulls / current.rows,
         reference_nulls=old.nulls / reference.rows,

@@ -98,7 +98,7 @@ class ScaledAnalyst:
         reference = await asyncio.gather(*map(self._resolved, effect.reference))
         if policy.windows.reference.of == "monitor":
             return _Asked(grid=(), statistics=tuple(reference), objects=effect.current)
-        objects = {(b.bucket, b.key, b.version): b for b in (*reference, *effect.current)}
+        objects = {b.identity: b for b in (*reference, *effect.current)}
         return _Asked(grid=effect.grid or tuple(reference), statistics=(), objects=tuple(objects.values()))
 
     async def _resolved(self, batch: Batch) -> Batch:
@@ -158,9 +158,9 @@ def _missing_bytes(asked: _Asked, policy: Policy, effect: MeasureEvidence, there
     data = policy.data
     demand = keys.Demand(required=data.required_columns, timestamp=data.timestamp, written_as=data.format)
     spec = {name: column.kind for name, column in data.watched.items()}
-    grid = keys.grid_key(effect.profiles, [_key(batch) for batch in asked.grid], spec, demand)
+    grid = keys.grid_key(effect.profiles, [batch.identity for batch in asked.grid], spec, demand)
     known = set(map(_name, there)) if grid in there or asked.statistics else set()
-    names = {batch: _name(keys.profile_key("", "", _key(batch), demand)) for batch in asked.objects}
+    names = {batch: _name(keys.profile_key("", "", batch.identity, demand)) for batch in asked.objects}
     return sum(batch.size_bytes for batch, name in names.items() if name not in known)
 
 
@@ -183,10 +183,6 @@ def _manifest(effect: MeasureEvidence, policy: Policy, asked: _Asked) -> dict[st
 
 def _named(batch: Batch) -> dict[str, object]:
     return {"bucket": batch.bucket, "key": batch.key, "version": batch.version, "size_bytes": batch.size_bytes}
-
-
-def _key(batch: Batch) -> keys.Named:
-    return batch.bucket, batch.key, batch.version
 
 
 def _name(key: str) -> str:

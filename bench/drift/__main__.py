@@ -7,19 +7,17 @@ python -m bench.drift [usual | long | huge | small] [--rows 100000000] [--rounds
 """
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from bench import telling
 from bench.drift import plot
 from bench.drift.rows import Size
 from bench.drift.runs import ROOT, Found, available, measure, room
+from bench.telling import load
 
-README, PICTURE = ROOT / "bench" / "README.md", ROOT / "bench" / "drift.svg"
+PICTURE = ROOT / "bench" / "drift.svg"
 NAMES = {
     "ours": "retrainer, stored profile",
     "preset": "Evidently, DataDriftPreset",
@@ -54,16 +52,17 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers/bin/python"), help="where NannyML is")
     parser.add_argument("--keep", action="store_true", help="leave bench/README.md and the drawing as they are")
     args = parser.parse_args()
-    began, load = time.monotonic(), _load()
+    began, before = time.monotonic(), load()
     huge = Size(args.rows, HUGE_COLUMNS, HUGE_REFERENCE)
     plans: Mapping[str, Mapping[Size, Sequence[str]]]
     plans = {"usual": USUAL, "long": LONG, "small": SMALL, "huge": {huge: ("ours",)}}
     plan = plans[args.which]
     found = [f for size, names in plan.items() for f in _measured(size, names, args)]
     curve = [f for size, names in CURVE.items() for f in _measured(size, names, args)] if args.which == "usual" else []
+    machine = telling.machine(("evidently", "pandas", "pyarrow", "numpy", "scipy"))
     text = "\n\n".join(
         [
-            f"{_machine()} Load at the start {load}, at the end {_load()}; {time.monotonic() - began:.0f} seconds.",
+            f"{machine}. Load at the start {before}, at the end {load()}; {time.monotonic() - began:.0f} seconds.",
             *(_table(size, [f for f in found if f.size == size]) for size in plan),
             *([_curve([*found, *curve])] if curve else []),
         ]
@@ -71,7 +70,7 @@ def main() -> None:
     print(f"\n{text}")
     if args.keep or args.which == "small":
         return
-    _write(args.which, text)
+    telling.write(f"drift, {args.which}", text)
     if curve:
         every = [*found, *curve]
         rows = [f for f in every if f.size.columns == MAIN.columns]
@@ -99,7 +98,7 @@ def _table(size: Size, found: Sequence[Found]) -> str:
     head = ["", "CPU s of a verdict", "ratio", "peak MB", "the reference once, CPU s", "imports, CPU s / MB"]
     head += ["columns judged as Evidently's tests do", "largest difference of scores"]
     facts = f"of {ours.asides['straddled']} columns the rows had to be asked, {ours.stored_bytes / 1e6:.1f} MB stored"
-    return f"**{size}**, a reference of {size.reference:,} rows; {facts}\n\n{_markdown(head, rows)}"
+    return f"**{size}**, a reference of {size.reference:,} rows; {facts}\n\n{telling.table(head, rows)}"
 
 
 def _row(found: Found, ours: Found, judge: Found | None) -> list[str]:
@@ -130,30 +129,7 @@ def _curve(found: Sequence[Found]) -> str:
     cost = {(f.contender, f.size): f.cpu_s / (f.size.rows * f.size.columns / 1e6) for f in found}
     rows = [[NAMES[n], *(f"{cost[n, s]:.3f}" if (n, s) in cost else "-" for s in sizes)] for n in NAMES]
     title = "**CPU seconds a million values** of the current window (drawn in `drift.svg`)"
-    return f"{title}\n\n{_markdown(['', *map(str, sizes)], rows)}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
-
-
-def _write(name: str, text: str) -> None:
-    begin, end = f"<!-- drift, {name}: written by `python -m bench.drift {name}` -->", f"<!-- end of drift, {name} -->"
-    before, marked, rest = README.read_text().partition(begin)
-    assert marked, f"{README} has no {begin}"
-    README.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}")
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    told: Mapping[str, str] = {name: version(name) for name in ("evidently", "pandas", "pyarrow", "numpy", "scipy")}
-    versions = ", ".join(f"{name} {number}" for name, number in told.items())
-    return f"{datetime.now(UTC).date().isoformat()}; {cpu}, {os.cpu_count()} cores; {versions}."
-
-
-def _load() -> str:
-    return f"{os.getloadavg()[0]:.1f}"
+    return f"{title}\n\n{telling.table(['', *map(str, sizes)], rows)}"
 
 
 if __name__ == "__main__":

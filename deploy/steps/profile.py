@@ -8,19 +8,18 @@ the reason. What has a profile already, from an earlier execution or from the wo
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from botocore.exceptions import ClientError
 
 from retrainer.adapters.datasets import formats
-from retrainer.adapters.datasets.formats import Format, Rows, UnusableError, Want
+from retrainer.adapters.datasets.formats import Asked, Format, Rows, UnusableError
 from retrainer.adapters.datasets.profiles import Profiles, Unread, Watch
 from retrainer.adapters.datasets.s3_file import S3File, check_unchanged
 from retrainer.core.window import Batch
-from retrainer.drift import stored
+from retrainer.drift import keys, stored
 from steps import clients
 from steps.errors import ManifestError
 from steps.objects import CONFLICT, MISSING, Uri, canonical, code_of, read_document
@@ -42,28 +41,17 @@ class Objects:
         self._s3 = s3
 
     def stream(
-        self,
-        batch: Batch,
-        wants: Collection[Want],
-        *,
-        required: Collection[str] = (),
-        timestamp: str | None = None,
-        written_as: Format = "parquet",
-        groups_max: int | None = None,
+        self, batch: Batch, asked: Asked, written_as: Format, *, groups_max: int | None = None
     ) -> Iterator[Rows]:
-        file: S3File | None = None
         try:
             file = S3File(self._s3, batch)
             check_unchanged(batch, file)
-            yield from formats.stream(
-                file, file.size, written_as, wants, required, timestamp=timestamp, groups_max=groups_max
-            )
+            with formats.refusing(file, written_as):
+                yield from formats.stream(file, written_as, asked, groups_max=groups_max)
         except ClientError as error:
-            raise _unusable(error) from error
-        except (pa.ArrowException, OSError) as error:
-            if file and file.error:
-                raise _unusable(file.error) from error
-            raise UnusableError(f"it cannot be read as {written_as}: {error}") from error
+            if code_of(error) in NO_FAULT_OF_OURS:
+                raise UnusableError(f"S3 says {code_of(error)}") from error
+            raise
 
     def resolved(self, batch: Batch) -> Batch:
         """Named as the worker will name it; mostly the daemon has looked it up already."""
@@ -101,7 +89,7 @@ def choose(s3: "S3Client", manifest: Uri) -> dict[str, Any]:
     counted = _listed(s3, manifest.bucket, f"{watch.prefix}{grid.id}/")
     # A grid without columns is of objects that cannot be read; the worker says why.
     batches = map(source.resolved, _batches(asked["objects"]) if grid.columns else [])
-    missing = [b for b in batches if stored.profile_key(watch.prefix, grid.id, _named(b), watch.demand) not in counted]
+    missing = [b for b in batches if keys.profile_key(watch.prefix, grid.id, b.identity, watch.demand) not in counted]
     at = f"{watch.prefix}{grid.id}/grid"
     if at not in counted:
         s3.put_object(Bucket=manifest.bucket, Key=at, Body=stored.dump(grid))
@@ -149,17 +137,6 @@ def _batches(named: list[dict[str, Any]]) -> list[Batch]:
     return [Batch(**batch) for batch in named]
 
 
-def _named(batch: Batch) -> tuple[str, str, str]:
-    return batch.bucket, batch.key, batch.version
-
-
 def _listed(s3: "S3Client", bucket: str, prefix: str) -> set[str]:
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return {found["Key"] for page in pages for found in page.get("Contents", ())}
-
-
-def _unusable(error: Exception) -> Exception:
-    """The error as the object's own fault, where it is."""
-    if isinstance(error, ClientError) and code_of(error) in NO_FAULT_OF_OURS:
-        return UnusableError(f"S3 says {code_of(error)}")
-    return error

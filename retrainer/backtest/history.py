@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 from botocore.exceptions import BotoCoreError, ClientError
 
 from retrainer.adapters.datasets import Format
+from retrainer.adapters.datasets.remembered import Remembered
 from retrainer.core.policy import Data
 from retrainer.ports import ConfigError, TransientError
 
@@ -56,25 +56,21 @@ class History:
         self.source = source
         self.batches = tuple(batches)
         self._key_column = key_column
-        self._tables: OrderedDict[int, pa.Table] = OrderedDict()
+        self._tables: Remembered[int, pa.Table] = Remembered(MEMORY_BYTES, lambda table: int(table.nbytes))
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def table(self, index: int) -> pa.Table:
         """The batch's rows; where the history has no column of keys to join predictions by, one is made."""
-        if index in self._tables:
-            self._tables.move_to_end(index)
-            return self._tables[index]
+        if (known := self._tables.get(index)) is not None:
+            return known
         batch = self.batches[index]
         table = _table(batch.key, batch.load())
         if self._key_column and self._key_column not in table.column_names:
             keys = pa.array([f"{batch.key}#{row}" for row in range(table.num_rows)])
             table = table.append_column(self._key_column, keys)
-        self._tables[index] = table
-        while len(self._tables) > 1 and sum(t.nbytes for t in self._tables.values()) > MEMORY_BYTES:
-            self._tables.popitem(last=False)
-        return table
+        return self._tables.put(index, table)
 
     def body(self, index: int) -> tuple[bytes, Format]:
         """The batch as whoever measures it reads it, and its format: as it lies there unless keys were made for it."""

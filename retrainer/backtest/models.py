@@ -5,14 +5,13 @@ retrain at the same moment share one. Losses and metrics are kept on disk, model
 again for predictions is trained again.
 """
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from retrainer.adapters.datasets.remembered import Remembered
 from retrainer.backtest import task as tasks
 from retrainer.backtest.cache import Cache, code, named
 from retrainer.backtest.families import Model, Named
@@ -24,7 +23,6 @@ MODELS_KEPT = 16
 PREDICTIONS_KEPT = 128
 
 Indexes = tuple[int, ...]
-T = TypeVar("T")
 
 _HERE = Path(__file__).parent
 _CODE = tuple(_HERE / name for name in ("families.py", "models.py", "tabular.py", "task.py"))
@@ -37,8 +35,8 @@ class Models:
         self._history, self.task, self._family, self._cache = history, task, family, cache
         self._holdout_share = holdout_share
         self._about = named(code(_CODE), list(family.identity), list(task.identity), holdout_share)
-        self._kept: OrderedDict[str, Model] = OrderedDict()
-        self._predicted: OrderedDict[tuple[str, int], Predicted] = OrderedDict()
+        self._kept: Remembered[str, Model] = Remembered(MODELS_KEPT)
+        self._predicted: Remembered[tuple[str, int], Predicted] = Remembered(PREDICTIONS_KEPT)
         self._names: dict[Indexes, str] = {}
         self.fitted = 0
 
@@ -65,9 +63,9 @@ class Models:
     def predicted(self, learned: Indexes, index: int) -> Predicted:
         """What the model says of a batch. Raises PermanentError where it could not be trained."""
         key = (self.name(learned), index)
-        if key not in self._predicted:
-            _keep(self._predicted, key, self._model(learned).predict(self._history.table(index)), PREDICTIONS_KEPT)
-        return self._predicted[key]
+        if (known := self._predicted.get(key)) is not None:
+            return known
+        return self._predicted.put(key, self._model(learned).predict(self._history.table(index)))
 
     def on_holdout(self, learned: Indexes, manifest: Indexes) -> tuple[dict[str, float], int]:
         """The metrics of a model on the holdout of a manifest, and the holdout's rows."""
@@ -111,22 +109,12 @@ class Models:
 
     def _model(self, learned: Indexes) -> Model:
         name = self.name(learned)
-        if name not in self._kept:
-            train, _ = self.split(learned)
-            try:
-                model = self._family.family.fit(train, self.task)
-            except (ValueError, ArithmeticError) as error:
-                raise PermanentError(f"the training failed: {error!s:.300}") from error
-            self.fitted += 1
-            _keep(self._kept, name, model, MODELS_KEPT)
-        self._kept.move_to_end(name)
-        return self._kept[name]
-
-
-K = TypeVar("K")
-
-
-def _keep(kept: "OrderedDict[K, T]", key: K, value: T, most: int) -> None:
-    kept[key] = value
-    while len(kept) > most:
-        kept.popitem(last=False)
+        if (known := self._kept.get(name)) is not None:
+            return known
+        train, _ = self.split(learned)
+        try:
+            model = self._family.family.fit(train, self.task)
+        except (ValueError, ArithmeticError) as error:
+            raise PermanentError(f"the training failed: {error!s:.300}") from error
+        self.fitted += 1
+        return self._kept.put(name, model)

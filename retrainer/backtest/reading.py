@@ -1,7 +1,6 @@
 """The history as the evidence worker reads it: its own code measures, from these batches in the place of S3's."""
 
 import io
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 import retrainer
-from retrainer.adapters.datasets import Datasets, Format, Rows, Want, formats
+from retrainer.adapters.datasets import Asked, Datasets, Format, Rows, Want, formats
+from retrainer.adapters.datasets.remembered import Remembered
 from retrainer.backtest.cache import Cache, code, named
 from retrainer.backtest.history import History
 from retrainer.backtest.task import Predicted
@@ -35,7 +35,7 @@ class HistoryDatasets:
     def __init__(self, history: History, data: Data, serve: Serve) -> None:
         self._history, self._data, self._serve = history, data, serve
         self._places = {b.key: b.index for b in history.batches}
-        self._known: OrderedDict[tuple[str, ...], Rows] = OrderedDict()
+        self._known: Remembered[tuple[str, ...], Rows] = Remembered(CACHE_BYTES, _size)
 
     def read(
         self,
@@ -48,45 +48,25 @@ class HistoryDatasets:
     ) -> Rows | Refusal:
         """As Datasets.read, which see; nothing changes here, so that any answer may be one from an earlier call."""
         name = (batch.key, batch.version, *sorted(f"{column}:{kind}" for column, kind in wants), *required)
-        if name in self._known:
-            self._known.move_to_end(name)
-            return self._known[name]
+        if (known := self._known.get(name)) is not None:
+            return known
         try:
             body, written_as = self._body(batch)
-            rows = formats.read(cast(io.RawIOBase, io.BytesIO(body)), len(body), written_as, wants, required)
+            file = cast(io.RawIOBase, io.BytesIO(body))
+            with formats.refusing(file, written_as):
+                rows = formats.read(file, len(body), written_as, Asked(wants, required))
         except formats.UnusableError as error:
             return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=str(error))
-        except (pa.ArrowException, OSError) as error:
-            return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=_why(error, written_as))
-        self._known[name] = rows
-        while len(self._known) > 1 and sum(map(_size, self._known.values())) > CACHE_BYTES:
-            self._known.popitem(last=False)
-        return rows
+        return self._known.put(name, rows)
 
     def stream(
-        self,
-        batch: Batch,
-        wants: Collection[Want],
-        *,
-        required: Collection[str] = (),
-        timestamp: str | None = None,
-        written_as: Format = "parquet",
-        groups_max: int | None = None,
+        self, batch: Batch, asked: Asked, written_as: Format, *, groups_max: int | None = None
     ) -> Iterator[Rows]:
         """As Datasets.stream."""
         body, written_as = self._body(batch)
-        try:
-            yield from formats.stream(
-                cast(io.RawIOBase, io.BytesIO(body)),
-                len(body),
-                written_as,
-                wants,
-                required,
-                timestamp=timestamp,
-                groups_max=groups_max,
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise formats.UnusableError(_why(error, written_as)) from error
+        file = cast(io.RawIOBase, io.BytesIO(body))
+        with formats.refusing(file, written_as):
+            yield from formats.stream(file, written_as, asked, groups_max=groups_max)
 
     def resolved(self, batch: Batch) -> Batch:
         """As Datasets.resolved; by its key alone a batch is known here, whatever has become of it."""
@@ -102,7 +82,10 @@ class HistoryDatasets:
 
     def _body(self, batch: Batch) -> tuple[bytes, Format]:
         if batch.key in self._places:
-            return self._history.body(self._places[batch.key])
+            try:
+                return self._history.body(self._places[batch.key])
+            except OSError as error:
+                raise formats.UnusableError(f"it cannot be read: {error}") from error
         if (found := self._serve(batch.key)) is None:
             raise formats.UnusableError("it is no longer in S3")
         table, predicted = found
@@ -167,10 +150,6 @@ def _sources() -> tuple[Path, ...]:
         *sorted((adapters / "datasets").rglob("*.py")),
         Path(__file__),
     )
-
-
-def _why(error: Exception, written_as: Format) -> str:
-    return f"it cannot be read as {written_as}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 def _parquet(table: pa.Table) -> bytes:

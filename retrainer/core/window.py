@@ -27,6 +27,11 @@ class Batch:
     def uri(self) -> str:
         return f"s3://{self.bucket}/{self.key}"
 
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What makes it this batch: its bucket, key and version."""
+        return self.bucket, self.key, self.version
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
@@ -36,6 +41,11 @@ class Refusal:
     key: str
     version: str
     why: str
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """That of the batch."""
+        return self.bucket, self.key, self.version
 
 
 _KEY = attrgetter("key")
@@ -57,21 +67,21 @@ def first(known: Sequence[Batch], batch: Batch, *, most: int) -> tuple[Batch, ..
 
 def without(window: Sequence[Batch], gone: Iterable[Batch | Refusal]) -> tuple[Batch, ...]:
     """The window less the batches named (the same bucket, key and version)."""
-    names = {(g.bucket, g.key, g.version) for g in gone}
-    return tuple(b for b in window if (b.bucket, b.key, b.version) not in names)
+    names = {g.identity for g in gone}
+    return tuple(b for b in window if b.identity not in names)
 
 
 def counted(window: Sequence[Batch], measured: Iterable[Batch]) -> tuple[Batch, ...]:
     """The window with the row counts that were measured; a batch whose count is known already stays the same object."""
-    rows = {(m.bucket, m.key, m.version): m.rows for m in measured}
-    found = ((b, rows.get((b.bucket, b.key, b.version), b.rows)) for b in window)
+    rows = {m.identity: m.rows for m in measured}
+    found = ((b, rows.get(b.identity, b.rows)) for b in window)
     return tuple(b if count == b.rows else replace(b, rows=count) for b, count in found)
 
 
 def tried(window: Sequence[Batch], used: Iterable[Batch]) -> tuple[Batch, ...]:
     """The window with the batches in `used` marked as tried."""
-    names = {(u.bucket, u.key, u.version) for u in used}
-    return tuple(replace(b, tried=True) if not b.tried and (b.bucket, b.key, b.version) in names else b for b in window)
+    names = {u.identity for u in used}
+    return tuple(replace(b, tried=True) if not b.tried and b.identity in names else b for b in window)
 
 
 def untried_rows(window: Iterable[Batch]) -> int:

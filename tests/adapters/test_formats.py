@@ -24,7 +24,7 @@ LIST: Want = ("l", "list")
 
 
 def read(body: bytes, written_as: Format, *wants: Want, required: tuple[str, ...] = ()) -> Rows:
-    return formats.read(io.BytesIO(body), len(body), written_as, wants, required)  # type: ignore[arg-type]
+    return formats.read(io.BytesIO(body), len(body), written_as, formats.Asked(wants, required))  # type: ignore[arg-type]
 
 
 def held(rows: Rows) -> list[list[Any]]:
@@ -138,7 +138,7 @@ def test_objects_with_ever_new_names_are_refused_before_they_fill_the_memory() -
 
 def test_text_too_large_to_be_read_whole_is_not_opened() -> None:
     with pytest.raises(UnusableError, match="it has 1024 MiB, and csv is read up to 512; write smaller"):
-        formats.read(io.BytesIO(), 1 << 30, "csv", [TEXT], ())  # type: ignore[arg-type]
+        formats.read(io.BytesIO(), 1 << 30, "csv", formats.Asked([TEXT]))  # type: ignore[arg-type]
 
 
 def test_two_columns_of_one_name_in_parquet_are_refused() -> None:
@@ -149,7 +149,8 @@ def test_two_columns_of_one_name_in_parquet_are_refused() -> None:
 
 
 def streamed(body: bytes, written_as: Format, *wants: Want, **also: Any) -> list[Rows]:
-    return list(formats.stream(io.BytesIO(body), len(body), written_as, wants, (), **also))  # type: ignore[arg-type]
+    asked = formats.Asked(wants, timestamp=also.pop("timestamp", None))
+    return list(formats.stream(io.BytesIO(body), written_as, asked, **also))  # type: ignore[arg-type]
 
 
 def many(count: int) -> dict[str, Any]:
@@ -216,7 +217,7 @@ def test_the_memory_that_a_stream_takes_does_not_grow_with_the_batch(groups: int
     pq.write_table(pa.table({f"c{i}": noise for i in range(8)}), target, row_group_size=rows // groups)
     wants: list[Want] = [(f"c{i}", "number") for i in range(8)]
     before, most = pa.total_allocated_bytes(), 0
-    for part in formats.stream(io.BytesIO(target.getvalue()), 0, "parquet", wants, ()):  # type: ignore[arg-type]
+    for part in formats.stream(io.BytesIO(target.getvalue()), "parquet", formats.Asked(wants)):  # type: ignore[arg-type]
         most = max(most, pa.total_allocated_bytes() - before)
         assert part.count <= 65_536
     assert most < 100 << 20 < 8 * rows * 8

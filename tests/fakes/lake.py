@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrainer.adapters.datasets import formats
-from retrainer.adapters.datasets.formats import Format, Rows, UnusableError, Want
+from retrainer.adapters.datasets.formats import Asked, Format, Rows, UnusableError, Want
 from retrainer.core.window import Batch, Refusal
 
 
@@ -48,27 +48,16 @@ class Lake:
         del remembered
         try:
             file, size_bytes = self._opened(batch, wants)
-            return formats.read(file, size_bytes, written_as, wants, required)
+            return formats.read(file, size_bytes, written_as, Asked(wants, required))
         except UnusableError as error:
             return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=str(error))
 
     def stream(
-        self,
-        batch: Batch,
-        wants: Collection[Want],
-        *,
-        required: Collection[str] = (),
-        timestamp: str | None = None,
-        written_as: Format = "parquet",
-        groups_max: int | None = None,
+        self, batch: Batch, asked: Asked, written_as: Format, *, groups_max: int | None = None
     ) -> Iterator[Rows]:
-        file, size_bytes = self._opened(batch, wants)
-        try:
-            yield from formats.stream(
-                file, size_bytes, written_as, wants, required, timestamp=timestamp, groups_max=groups_max
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise UnusableError(f"it cannot be read as {written_as}: {error}") from error
+        file, _ = self._opened(batch, asked.wants)
+        with formats.refusing(file, written_as):
+            yield from formats.stream(file, written_as, asked, groups_max=groups_max)
 
     def resolved(self, batch: Batch) -> Batch:
         return batch if batch.version else replace(batch, version=str(hash(self.batches[batch.key])))

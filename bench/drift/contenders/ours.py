@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from bench.drift.rows import pieces
 from retrainer.adapters.datasets import formats
-from retrainer.adapters.datasets.formats import Rows, Want
+from retrainer.adapters.datasets.formats import Asked, Rows, Want
 from retrainer.core.policy import Column
 from retrainer.drift import columns as drift_columns
 from retrainer.drift import values
@@ -50,8 +50,8 @@ def verdict(reference: Path, current: Path, columns: dict[str, str], stored: Pat
     found = {}
     for name, kind in columns.items():
         declared = NUMBER if kind == "numerical" else NAME
-        held = (grid.columns[name], known.columns[name], seen.columns[name])
-        chance, measured = p_value(declared, *held), score(declared, *held)
+        windows = known.columns[name], seen.columns[name]
+        chance, measured = p_value(*windows), score(declared, grid.columns[name], *windows)
         value = measured.value
         if not decided(declared, measured):
             value = _on_rows(name, declared, reference, current)
@@ -70,7 +70,7 @@ def _profile(file: Path, grid: Grid, columns: Mapping[str, str]) -> Profile:
 
 def _stream(file: Path, columns: Mapping[str, str]) -> Iterator[Rows]:
     with file.open("rb", buffering=0) as opened:
-        yield from formats.stream(opened, file.stat().st_size, "parquet", _wants(columns), ())
+        yield from formats.stream(opened, "parquet", Asked(_wants(columns)))
 
 
 def _spec(columns: Mapping[str, str]) -> Spec:

@@ -3,19 +3,18 @@
 What cannot be used is refused; S3 being away is no batch's fault.
 """
 
-from collections import OrderedDict
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import boto3
-import pyarrow as pa
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from retrainer.adapters.datasets import formats
-from retrainer.adapters.datasets.formats import Format, Rows, UnusableError, Want
+from retrainer.adapters.datasets.formats import Asked, Format, Rows, UnusableError, Want
+from retrainer.adapters.datasets.remembered import Remembered
 from retrainer.adapters.datasets.s3_file import TAIL_BYTES, S3File, check_unchanged
 from retrainer.core.window import Batch, Refusal
 from retrainer.ports import PermanentError, TransientError
@@ -23,7 +22,7 @@ from retrainer.ports import PermanentError, TransientError
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-__all__ = ["TAIL_BYTES", "Datasets", "Format", "Rows", "Want"]
+__all__ = ["TAIL_BYTES", "Asked", "Datasets", "Format", "Rows", "Want"]
 
 KEPT_BYTES_MAX = 256 << 20
 """A larger object is no profile."""
@@ -40,7 +39,7 @@ class Datasets:
         self._s3: S3Client = boto3.client("s3", config=config)
         self._cache_bytes = cache_bytes
         self._versions: dict[str, str] = {}
-        self._cache: OrderedDict[tuple[str, str], Rows] = OrderedDict()
+        self._cache: Remembered[tuple[str, str], Rows] = Remembered(cache_bytes, _size)
 
     def read(
         self,
@@ -58,31 +57,22 @@ class Datasets:
         name = (batch.uri, batch.version)
         known = self._cache.get(name)
         if remembered and known and set(wants) <= known.columns.keys():
-            self._cache.move_to_end(name)
             return known
         rows = self._read(batch, wants, required, written_as)
         if isinstance(rows, str):
             return Refusal(bucket=batch.bucket, key=batch.key, version=batch.version, why=rows)
-        self._remember(name, rows)
+        if _size(rows) <= self._cache_bytes:
+            self._cache.put(name, rows)
         return rows
 
     def stream(
-        self,
-        batch: Batch,
-        wants: Collection[Want],
-        *,
-        required: Collection[str] = (),
-        timestamp: str | None = None,
-        written_as: Format = "parquet",
-        groups_max: int | None = None,
+        self, batch: Batch, asked: Asked, written_as: Format, *, groups_max: int | None = None
     ) -> Iterator[Rows]:
         """As `formats.stream`. Raises UnusableError, at any chunk, or TransientError or PermanentError."""
-        with _refusing(batch, written_as) as opened:
-            file = opened.file = S3File(self._s3, batch)
-            check_unchanged(batch, file)
-            yield from formats.stream(
-                file, file.size, written_as, wants, required, timestamp=timestamp, groups_max=groups_max
-            )
+        with _refusing(batch):
+            file = self._opened(batch)
+            with formats.refusing(file, written_as):
+                yield from formats.stream(file, written_as, asked, groups_max=groups_max)
 
     def resolved(self, batch: Batch) -> Batch:
         """The batch with its version; one named by its key alone is looked at once, and is then what it was."""
@@ -117,37 +107,26 @@ class Datasets:
 
     def _read(self, batch: Batch, wants: Collection[Want], required: Collection[str], written_as: Format) -> Rows | str:
         try:
-            with _refusing(batch, written_as) as opened:
-                file = opened.file = S3File(self._s3, batch)
-                check_unchanged(batch, file)
-                return formats.read(file, file.size, written_as, wants, required)
+            with _refusing(batch):
+                file = self._opened(batch)
+                with formats.refusing(file, written_as):
+                    return formats.read(file, file.size, written_as, Asked(wants, required))
         except UnusableError as error:
             return str(error)
 
-    def _remember(self, name: tuple[str, str], rows: Rows) -> None:
-        self._cache[name] = rows
-        self._cache.move_to_end(name)
-        while self._cache and sum(map(_size, self._cache.values())) > self._cache_bytes:
-            self._cache.popitem(last=False)
-
-
-@dataclass(slots=True)
-class _Opened:
-    file: S3File | None = None
+    def _opened(self, batch: Batch) -> S3File:
+        file = S3File(self._s3, batch)
+        check_unchanged(batch, file)
+        return file
 
 
 @contextmanager
-def _refusing(batch: Batch, written_as: Format) -> Iterator[_Opened]:
-    """What goes wrong with the file inside is UnusableError where the object is at fault, and not where S3 is."""
-    opened = _Opened()
+def _refusing(batch: Batch) -> Iterator[None]:
+    """What S3 answers inside is UnusableError where the object is at fault, and not where S3 is."""
     try:
-        yield opened
+        yield
     except (ClientError, BotoCoreError) as error:
         raise UnusableError(_refused(error, batch)) from error
-    except (pa.ArrowException, OSError) as error:
-        if opened.file and opened.file.error:
-            raise UnusableError(_refused(opened.file.error, batch)) from error
-        raise UnusableError(f"it cannot be read as {written_as}: {_first_line(error)}") from error
 
 
 def _refused(error: ClientError | BotoCoreError, batch: Batch) -> str:
@@ -172,7 +151,3 @@ def _translated(error: ClientError | BotoCoreError, what: str) -> TransientError
 
 def _size(rows: Rows) -> int:
     return sum(column.nbytes for column in rows.columns.values())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

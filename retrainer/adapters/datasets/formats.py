@@ -5,7 +5,8 @@ that is read whole, bytes.
 """
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -20,18 +21,15 @@ from retrainer.adapters.datasets.rows import (
     Want,
 )
 
-__all__ = ["Format", "Rows", "UnusableError", "Want", "ending", "read", "stream"]
+__all__ = ["Asked", "Format", "Rows", "UnusableError", "Want", "ending", "read", "refusing", "stream"]
 
 Format = Literal["parquet", "csv", "jsonl", "capture"]
 
 TEXT_BYTES_MAX = 512 << 20
 
 
-def read(
-    file: io.RawIOBase, size_bytes: int, written_as: Format, wants: Collection[Want], required: Collection[str]
-) -> Rows:
-    """The columns wanted of all rows. Raises UnusableError, or what pyarrow or the file raises."""
-    asked = Asked(wants, required)
+def read(file: io.RawIOBase, size_bytes: int, written_as: Format, asked: Asked) -> Rows:
+    """The columns wanted of all rows. Raises UnusableError, or what pyarrow or the file raises: see `refusing`."""
     if written_as == "parquet":
         return parquet_file.read(file, asked)
     if size_bytes > TEXT_BYTES_MAX:
@@ -44,28 +42,29 @@ def read(
     return _whole(list(_objects(file, written_as, asked, ROWS_MAX, ROWS_MAX)), asked)
 
 
-def stream(
-    file: io.RawIOBase,
-    size_bytes: int,
-    written_as: Format,
-    wants: Collection[Want],
-    required: Collection[str],
-    *,
-    timestamp: str | None = None,
-    groups_max: int | None = None,
-) -> Iterator[Rows]:
-    """The columns wanted, and `timestamp` as it is written, in chunks of one batch that hold some rows each.
+def stream(file: io.RawIOBase, written_as: Format, asked: Asked, *, groups_max: int | None = None) -> Iterator[Rows]:
+    """The columns wanted, and the timestamps as they are written, in chunks of one batch that hold some rows each.
 
     The memory that it takes does not grow with the batch. Whatever `read` raises may be raised at any chunk, and then
     nothing of the batch can be used. Of parquet with more row groups than `groups_max`, so many evenly spread are read.
     """
-    del size_bytes  # what is read in chunks may have any size
-    asked = Asked(wants, required, timestamp)
     if written_as == "parquet":
         return parquet_file.stream(file, asked, groups_max)
     if written_as == "csv":
         return csv_file.stream(file, asked, STREAM_ROWS_MAX)
     return _objects(file, written_as, asked, STREAM_ROWS_MAX, asked.chunk_rows)
+
+
+@contextmanager
+def refusing(file: io.RawIOBase, written_as: Format) -> Iterator[None]:
+    """What pyarrow raises inside is UnusableError, unless reading the file failed: then it is the file's `error`."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if cause := getattr(file, "error", None):
+            raise cause from error
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UnusableError(f"it cannot be read as {written_as}: {first_line[:200]}") from error
 
 
 def ending(key: str) -> Format:

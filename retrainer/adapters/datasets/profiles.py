@@ -4,8 +4,7 @@ What is stored follows from names and contents alone, so two workers that race w
 missing, broken or of another grid is made anew; one that cannot be stored is made anew by the next worker.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol, TypeVar, cast
@@ -14,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.adapters.datasets import monitor
-from retrainer.adapters.datasets.formats import Format, Rows, UnusableError, Want, ending
+from retrainer.adapters.datasets.formats import Asked, Format, Rows, UnusableError, ending
+from retrainer.adapters.datasets.remembered import Remembered
 from retrainer.core.window import Batch, Refusal
-from retrainer.drift import derived, stored
+from retrainer.drift import derived, keys, stored
 from retrainer.drift import grid as grids
 from retrainer.drift import profile as profiling
 from retrainer.drift.grid import CategoryGrid, Grid, NumberGrid, Spec
@@ -47,14 +47,7 @@ class Source(Protocol):
     """Where batches are read and profiles kept: S3, or a history."""
 
     def stream(
-        self,
-        batch: Batch,
-        wants: Collection[Want],
-        *,
-        required: Collection[str] = (),
-        timestamp: str | None = None,
-        written_as: Format = "parquet",
-        groups_max: int | None = None,
+        self, batch: Batch, asked: Asked, written_as: Format, *, groups_max: int | None = None
     ) -> Iterator[Rows]:
         """Chunk by chunk. Raises UnusableError, at any chunk, or TransientError or PermanentError."""
         ...
@@ -87,12 +80,13 @@ class Watch:
     written_as: Format | None = None
 
     @property
-    def wants(self) -> list[Want]:
-        return [(name, _READ_AS[kind]) for name, kind in self.spec.items()]
+    def asked(self) -> Asked:
+        wants = [(name, _READ_AS[kind]) for name, kind in self.spec.items()]
+        return Asked(wants, self.required, self.timestamp)
 
     @property
-    def demand(self) -> stored.Demand:
-        return stored.Demand(required=self.required, timestamp=self.timestamp, written_as=self.written_as)
+    def demand(self) -> keys.Demand:
+        return keys.Demand(required=self.required, timestamp=self.timestamp, written_as=self.written_as)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +123,7 @@ class Profiles:
 
     def __init__(self, source: Source, *, cache_bytes: int = CACHE_BYTES) -> None:
         self._source = source
-        self._cache_bytes = cache_bytes
-        self._known: OrderedDict[str, tuple[Grid | Profile, int]] = OrderedDict()
+        self._known: Remembered[str, Grid | Profile] = Remembered(cache_bytes, _size)
 
     def against(self, grid_of: Sequence[Batch], reference: Sequence[Batch], watch: Watch) -> tuple[Grid, Window]:
         """The grid chosen from batches, and the reference on it; statistics of Model Monitor are both at once.
@@ -147,7 +140,7 @@ class Profiles:
 
     def grid(self, batches: Sequence[Batch], watch: Watch) -> Grid:
         """Chosen from those of the batches that can be read; one without columns where none can or none is watched."""
-        key = stored.grid_key(watch.prefix, [_named(b) for b in batches], watch.spec, watch.demand)
+        key = keys.grid_key(watch.prefix, [b.identity for b in batches], watch.spec, watch.demand)
         if not watch.spec or not batches:
             return _NOTHING
         found = self._kept(key, watch, stored.load_grid, lambda grid: bool(grid.columns))
@@ -159,7 +152,7 @@ class Profiles:
 
     def batch(self, batch: Batch, grid: Grid, watch: Watch) -> Profile | Unread:
         """The batch on the grid, or why it cannot be used."""
-        key = stored.profile_key(watch.prefix, grid.id, _named(batch), watch.demand)
+        key = keys.profile_key(watch.prefix, grid.id, batch.identity, watch.demand)
         found = self._kept(key, watch, stored.load_profile, _fits(grid))
         if found is None:
             made = self._counted(batch, grid, watch)
@@ -176,7 +169,7 @@ class Profiles:
         """The sum of the batches, and how much more than chance they differ."""
         if not grid.columns or not batches:
             return self.window(batches, grid, watch)
-        key = stored.reference_key(watch.prefix, grid.id, [_named(b) for b in batches], watch.demand)
+        key = keys.reference_key(watch.prefix, grid.id, [b.identity for b in batches], watch.demand)
         known = self._kept(key, watch, stored.load_profile, _fits(grid))
         if known:
             return Window(profile=known, batches=tuple(batches))
@@ -203,8 +196,8 @@ class Profiles:
 
     def _monitored(self, batch: Batch, watch: Watch) -> tuple[Grid, Window]:
         """Constraints beside the statistics add the categories that are allowed."""
-        keys = batch.key, batch.key.removesuffix(STATISTICS) + CONSTRAINTS
-        documents = [body for key in keys if (body := self._source.load(batch.bucket, key)) is not None]
+        beside = batch.key.removesuffix(STATISTICS) + CONSTRAINTS
+        documents = [body for key in (batch.key, beside) if (body := self._source.load(batch.bucket, key)) is not None]
         try:
             grid, profile = monitor.baseline(documents, watch.spec)
         except monitor.MonitorError as error:
@@ -261,7 +254,7 @@ class Profiles:
 
     def _counted(self, batch: Batch, grid: Grid, watch: Watch) -> Profile | Unread:
         """Nothing in a batch is allowed to end the measurement: what cannot be counted is refused."""
-        builder = Builder(grid, watch.spec if grid.columns else {}, "#".join(_named(batch)))
+        builder = Builder(grid, watch.spec if grid.columns else {}, "#".join(batch.identity))
         count = 0
         try:
             for rows in self._rows(batch, watch):
@@ -278,21 +271,14 @@ class Profiles:
         return replace(builder.profile(), rows=count)
 
     def _rows(self, batch: Batch, watch: Watch, groups_max: int | None = None) -> Iterator[Rows]:
-        return self._source.stream(
-            batch,
-            watch.wants,
-            required=watch.required,
-            timestamp=watch.timestamp,
-            written_as=watch.written_as or ending(batch.key),
-            groups_max=groups_max,
-        )
+        written_as = watch.written_as or ending(batch.key)
+        return self._source.stream(batch, watch.asked, written_as, groups_max=groups_max)
 
     def _kept(
         self, key: str, watch: Watch, load: Callable[[bytes], _Held], fits: Callable[[_Held], bool]
     ) -> _Held | None:
-        if key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key][0]  # type: ignore[return-value]  # a key names what is kept under it
+        if (known := self._known.get(key)) is not None:
+            return known  # type: ignore[return-value]  # a key names what is kept under it
         body = self._source.load(watch.bucket, key) if watch.prefix else None
         if body is None:
             return None
@@ -302,18 +288,13 @@ class Profiles:
             return None
         if not fits(found):
             return None
-        self._remember(key, found)
+        self._known.put(key, found)
         return found
 
     def _keep(self, key: str, watch: Watch, made: Grid | Profile) -> None:
         if watch.prefix:
             self._source.save(watch.bucket, key, stored.dump(made))
-        self._remember(key, made)
-
-    def _remember(self, key: str, held: Grid | Profile) -> None:
-        self._known[key] = held, _size(held)
-        while len(self._known) > 1 and sum(size for _, size in self._known.values()) > self._cache_bytes:
-            self._known.popitem(last=False)
+        self._known.put(key, made)
 
 
 def _fits(grid: Grid) -> Callable[[Profile], bool]:
@@ -322,10 +303,6 @@ def _fits(grid: Grid) -> Callable[[Profile], bool]:
 
 def _columns(rows: Rows) -> Mapping[str, pa.ChunkedArray]:
     return {name: column for (name, _), column in rows.columns.items()}
-
-
-def _named(batch: Batch) -> tuple[str, str, str]:
-    return batch.bucket, batch.key, batch.version
 
 
 def _unread(batch: Batch, why: str, column: str | None = None) -> Unread:
