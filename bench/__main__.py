@@ -5,22 +5,16 @@ python -m bench [--storm 1000000] [--only intake,latency,storm,start] [--keep]
 
 import argparse
 import json
-import os
-import platform
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Mapping
 
-from bench.house import ROOT
+from bench import telling
 from bench.intake import PEERS, Speed, intake
 from bench.latency import RATE, latency
 from bench.start import start
 from bench.storm import storm
+from bench.telling import table
 
-README = ROOT / "bench" / "README.md"
-BEGIN, END = "<!-- figures: written by `make bench` -->", "<!-- end of the figures -->"
 BASELINE = "boto3, 8 threads, batch delete"
 
 
@@ -31,7 +25,7 @@ def main() -> None:
     parser.add_argument("--only", default="intake,latency,start,storm", help="(%(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave bench/README.md as it is")
     args = parser.parse_args()
-    told = [_machine()]
+    told = [f"{_machine()}. Load of the machine at the start: {telling.load()}."]
     for name in args.only.split(","):
         began = time.monotonic()
         print(f"{name}:", flush=True)
@@ -47,12 +41,11 @@ def main() -> None:
             case _:
                 parser.error(f"{name} is no benchmark")
         print(f"  took {time.monotonic() - began:.0f} s", flush=True)
-    told.append(f"Load of the machine at the end (1, 5, 15 minutes): {_load()}.")
+    told.append(f"Load of the machine at the end: {telling.load()}.")
     text = "\n\n".join(told)
     print(f"\n{text}")
     if not args.keep:
-        before, _, rest = README.read_text().partition(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        telling.write("figures", text)
 
 
 def _intake(found: Mapping[str, Speed]) -> str:
@@ -68,46 +61,32 @@ def _intake(found: Mapping[str, Speed]) -> str:
         for n, s in found.items()
     ]
     head = ["consumer", "CPU us a message", "ratio", "messages a second", "ratio"]
-    return f"**Intake** (ratios to *{BASELINE}*)\n\n{_table(head, rows)}"
+    return f"**Intake** (ratios to *{BASELINE}*)\n\n{table(head, rows)}"
 
 
 def _latency(found: Mapping[str, float]) -> str:
     row = [f"{found['p50_ms']:.1f}", f"{found['p99_ms']:.1f}", f"{found['max_ms']:.1f}", f"{found['samples']:.0f}"]
     row += [f"{found['measurements']:.0f}", f"{found['kept_up']:.0%}"]
     head = ["p50 ms", "p99 ms", "most ms", "StartExecutions", "drift measurements", "messages acknowledged"]
-    return f"**Event to StartExecution** at {RATE:.0f} events a second\n\n{_table(head, [row])}"
+    return f"**Event to StartExecution** at {RATE:.0f} events a second\n\n{table(head, [row])}"
 
 
 def _start(found: Mapping[str, float]) -> str:
     row = [f"{found['ready_seconds']:.2f}", f"{found['ready_cpu_seconds']:.2f}"]
     row += [f"{found['idle_mb']:.0f}", f"{found['idle_share']:.2%}"]
-    return "**Start and idling**\n\n" + _table(["seconds to ready", "CPU seconds", "idle MB", "of a core, idle"], [row])
+    return "**Start and idling**\n\n" + table(["seconds to ready", "CPU seconds", "idle MB", "of a core, idle"], [row])
 
 
 def _storm(found: Mapping[str, float], events: int) -> str:
     row = [f"{found[k]:.0f}" for k in ("start_mb", "half_mb", "end_mb", "a_second", "cpu_us")]
     head = ["MB after a tenth", "at half", "at the end", "events a second", "CPU us an event"]
-    return f"**Storm** of {events:,} events, 90 % of them said before, 50 models\n\n{_table(head, [row])}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return f"**Storm** of {events:,} events, 90 % of them said before, 50 models\n\n{table(head, [row])}"
 
 
 def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    names = ("aiobotocore", "boto3", "pydantic", "sqlalchemy")
     installed = json.loads((PEERS / "package-lock.json").read_text())["packages"]
     npm = [f"{n} {installed[f'node_modules/{n}']['version']}" for n in ("sqs-consumer", "@aws-sdk/client-sqs")]
-    versions = ", ".join([f"Python {platform.python_version()}", *(f"{n} {version(n)}" for n in names), *npm])
-    when = datetime.now(UTC).date().isoformat()
-    return f"{when}; {cpu}, {os.cpu_count()} cores; {versions}. Load of the machine at the start: {_load()}."
-
-
-def _load() -> str:
-    return ", ".join(f"{n:.1f}" for n in os.getloadavg())
+    return telling.machine(("aiobotocore", "boto3", "pydantic", "sqlalchemy"), *npm)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,11 @@ python -m bench.errors [--share 0.1] [--seed 1] [--keep] [--peers .venv-peers/bi
 """
 
 import argparse
-import os
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
+from bench import telling
 from bench.errors import estimates, streams
-
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- errors: written by `make bench-errors` -->", "<!-- end of errors -->"
 
 
 def main() -> None:
@@ -25,13 +21,11 @@ def main() -> None:
     began = time.process_time()
     found = streams.tables(args.share, args.seed)
     beside = estimates.tables(args.peers)
-    today = datetime.now(UTC).date().isoformat()
-    head = f"{today}; seed {args.seed}; {time.process_time() - began:.0f} CPU seconds on {os.cpu_count()} cores."
+    head = f"{telling.machine()}; seed {args.seed}; {time.process_time() - began:.0f} CPU seconds."
     text = "\n\n".join([head, *found, *beside])
     print(f"\n{text}")
     if not args.keep:
-        before, _, rest = README.read_text().partition(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        telling.write("errors", text)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors.nannyml_side import CHUNK, METRICS, SETS
-from bench.errors.table import table
+from bench.telling import table
 from retrainer.core.policy import Metric
 from retrainer.drift import performance
 

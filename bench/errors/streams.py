@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors.detectors import ANY_LOSS, OURS, ZERO_ONE, Made, Remembered, alarm
-from bench.errors.table import table
+from bench.telling import table, wilson
 
 Losses = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, Losses], Losses]
@@ -130,11 +130,3 @@ def _cpu(made: Made, setting: Setting, labels: int) -> float:
             detector.update(loss)
         took.append(time.process_time() - began)
     return min(took) / labels * 1e6
-
-
-def wilson(found: int, of: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    z, p = 1.96, found / of
-    middle = (p + z * z / (2 * of)) / (1 + z * z / of)
-    half = z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of)) / (1 + z * z / of)
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -4,10 +4,9 @@ import argparse
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
+from bench import telling
 from bench.policies import figures
 from bench.policies.detectors import Evidently
 from bench.policies.distance import Distances
@@ -16,10 +15,7 @@ from bench.policies.peers import PEERS, Contender, Setting
 from bench.policies.streams import STREAMS, Stream, own
 
 HERE = Path(__file__).resolve().parent
-README = HERE / "README.md"
 CHOICE = HERE / "CHOICE.md"
-BEGIN = "<!-- figures: written by `make bench-policies` -->"
-END = "<!-- end of the figures -->"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +44,10 @@ def main() -> None:
     for stream in _streams(args):
         print(f"{stream.name}: {stream.about}; {len(stream.moment):,} rows", flush=True)
         found += _scores(stream, plan)
-    text = "\n\n".join([_machine(plan), figures.table(plan.rules, figures.in_hindsight(found))])
+    text = "\n\n".join([_machine(plan), figures.tables(plan.rules, figures.in_hindsight(found))])
     print(f"\n{text}")
     if not (args.csv or args.seed or args.price or args.delay or args.only or args.keep):
-        before, _, rest = README.read_text().partition(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        telling.write("figures", text, HERE / "README.md")
 
 
 def _streams(args: argparse.Namespace) -> Iterator[Stream]:
@@ -125,10 +120,9 @@ def _say(what: str, began: float) -> None:
 
 
 def _machine(plan: Plan) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in ("lightgbm", "river", "evidently", "numpy"))
-    when = datetime.now(UTC).date().isoformat()
+    told = telling.machine(("lightgbm", "river", "evidently", "numpy"))
     spent = f"{time.process_time():.0f} CPU s, what was cached left out"
-    return f"{when}; {versions}; seeds {', '.join(map(str, plan.seeds))}; {spent}."
+    return f"{told}; seeds {', '.join(map(str, plan.seeds))}; {spent}."
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 from bench.policies.game import play, solve
 from bench.policies.matrices import Played
 from bench.policies.peers import Contender, Setting
+from bench.telling import table
 
 DELAYS = (0, 1, 5)
 MULTIPLES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -88,7 +89,7 @@ def interval(found: Sequence[Score], seed: int = 0) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def table(rules: Sequence[Contender], found: Sequence[Score]) -> str:
+def tables(rules: Sequence[Contender], found: Sequence[Score]) -> str:
     """The figures in Markdown: all together, then by stream, price and delay."""
     of_rule: dict[str, list[Score]] = defaultdict(list)
     for score in found:
@@ -96,17 +97,12 @@ def table(rules: Sequence[Contender], found: Sequence[Score]) -> str:
     order = sorted((r for r in rules if r.name in of_rule), key=lambda r: geometric(of_rule[r.name]))
     rows = [_row(rule, of_rule[rule.name]) for rule in order]
     head = ["rule", "tuned in hindsight", "geometric mean", "95 %", "worst", "mean excess", "retrainings / optimum's"]
-    parts = [f"**Cost per hindsight optimum** ({_games(found)})", markdown(head, rows)]
+    parts = [f"**Cost per hindsight optimum** ({_games(found)})", table(head, rows)]
     for title, key in (("stream", "stream"), ("price", "multiple"), ("label delay", "delay")):
         values = list(dict.fromkeys(getattr(s, key) for s in found))
         body = [[_bold(r), *(_cell(of_rule[r.name], key, v) for v in values)] for r in order]
-        parts += [f"**By {title}**: geometric mean / worst", markdown(["rule", *map(str, values)], body)]
+        parts += [f"**By {title}**: geometric mean / worst", table(["rule", *map(str, values)], body)]
     return "\n\n".join(parts)
-
-
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *rows])
 
 
 def _row(rule: Contender, found: Sequence[Score]) -> list[str]:

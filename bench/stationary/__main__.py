@@ -8,17 +8,16 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
+from bench import telling
 from bench.stationary import calibration, power, rules, world
 from bench.stationary.world import Setting
+from bench.telling import table, wilson
 from retrainer.core.policy import DriftTrigger
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- stationary: written by `make bench-stationary` -->", "<!-- end of stationary -->"
 SETTINGS = (
     Setting(1, 200, 20_000, 400),
     Setting(20, 100, 20_000, 10),
@@ -48,12 +47,11 @@ def main() -> None:
     began = _cpu()
     tables = {"years": _years_table, "calibration": _calibration_table, "power": _power_table}
     told = [tables[name](args) for name in args.only.split(",")]
-    first = f"{datetime.now(UTC).date().isoformat()}; seed {args.seed}; {_cpu() - began:.0f} CPU seconds"
-    text = "\n\n".join([f"{first} on {os.cpu_count()} cores.", *told])
+    first = f"{telling.machine()}; seed {args.seed}; {_cpu() - began:.0f} CPU seconds."
+    text = "\n\n".join([first, *told])
     print(f"\n{text}")
     if not args.keep and len(told) == len(tables):
-        before, _, rest = README.read_text().partition(BEGIN)
-        README.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        telling.write("stationary", text)
 
 
 def _years_table(args: argparse.Namespace) -> str:
@@ -63,7 +61,7 @@ def _years_table(args: argparse.Namespace) -> str:
         rows += _evidently(_some(setting, args.share), checks, args.seed)
         rows += _nannyml(_some(setting, args.share), checks, args.seed, args.peers)
     head = ["rule", "columns", "window", "reference", "years", "with a false retraining", "95 % interval"]
-    return f"**False retrainings in years of hourly checks**\n\n{_table(head, rows)}"
+    return f"**False retrainings in years of hourly checks**\n\n{table(head, rows)}"
 
 
 def _calibration_table(args: argparse.Namespace) -> str:
@@ -71,11 +69,11 @@ def _calibration_table(args: argparse.Namespace) -> str:
         "**P-values on data that does not change**: per cent of windows with p <= 0.01 / with p <= 0.001 / "
         "that Evidently's default calls drifted"
     )
-    return f"{title}\n\n{_table(*calibration.table(args.share, args.seed))}"
+    return f"{title}\n\n{table(*calibration.table(args.share, args.seed))}"
 
 
 def _power_table(args: argparse.Namespace) -> str:
-    return f"**Known changes**\n\n{_table(*power.table(args.share, args.seed, args.peers))}"
+    return f"**Known changes**\n\n{table(*power.table(args.share, args.seed, args.peers))}"
 
 
 def _cpu() -> float:
@@ -135,23 +133,10 @@ def _first(checks: Sequence[int]) -> str:
 
 def _row(rule: str, setting: Setting, found: int, years: int) -> list[str]:
     print(rule, setting, found, f"{_cpu():.0f} CPU s", flush=True)
-    low, high = _wilson(found, years)
+    low, high = wilson(found, years)
     numbers = [f"{n:,}" for n in (setting.columns, setting.rows, setting.reference)]
     numbers.append(f"{years:,}" if setting.hours == world.HOURS else f"{years:,} x {setting.hours} hours")
     return [rule, *numbers, f"{found / years:.1%}", f"{low:.1%} to {high:.1%}"]
-
-
-def _wilson(found: int, years: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    z, p = 1.96, found / years
-    middle = (p + z * z / (2 * years)) / (1 + z * z / years)
-    half = z * math.sqrt(p * (1 - p) / years + z * z / (4 * years * years)) / (1 + z * z / years)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 if __name__ == "__main__":

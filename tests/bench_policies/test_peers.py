@@ -138,7 +138,7 @@ def test_no_rule_beats_the_optimum_and_the_table_names_all(tmp_path: Path) -> No
     rules = [DEFAULT, *(rule for rule in PEERS if "Evidently" not in rule.name)]
     found = list(figures.scores(rules, {1.0: a_setting(tmp_path)}))
     assert min(s.ratio for s in found) >= 1 - 1e-9
-    text = figures.table(rules, figures.in_hindsight(found))
+    text = figures.tables(rules, figures.in_hindsight(found))
     assert all(f"| {rule.name} |" in text or f"| **{rule.name}** |" in text for rule in rules)
 
 
