@@ -55,7 +55,7 @@ WORKDIR /opt/program
 COPY constraints.txt ./
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     ${PYTHON} -m venv /opt/trainer \
-    && /opt/trainer/bin/pip install --no-cache-dir -c constraints.txt torch numpy pyarrow safetensors boto3
+    && /opt/trainer/bin/pip install --no-cache-dir -c constraints.txt torch numpy pillow pyarrow safetensors boto3
 COPY trainer trainer
 COPY deploy/steps steps
 ENV PATH=/opt/trainer/bin:$PATH PYTHONPATH=/opt/program PYTHONUNBUFFERED=1

@@ -1,5 +1,5 @@
-"""The training image: a SageMaker container that trains, evaluates and serves a next-item recommender.
+"""The training image: a SageMaker container that trains, evaluates and serves small models.
 
-It shares file formats with the daemon, never imports. Start at ``__main__.py``; each model is one file, read from
-top to bottom (``recommender.py``, ``ease.py``, ``popularity.py``).
+It shares file formats with the daemon, never imports. Start at ``__main__.py``; ``families.py`` names the models there
+are, and each is one file, read from top to bottom (``recommender.py``, ``ease.py``, ``cnn.py``, ``tabular.py``).
 """

@@ -1,4 +1,4 @@
-"""Checkpoints: one file each, so that one rename makes it whole; a corrupt newest falls back to the one before.
+"""Checkpoints: one file each, written beside the training and made whole by one rename.
 
 SageMaker copies /opt/ml/checkpoints to S3 file by file, in no stated order: two files that belong together could arrive
 apart. There is no random state to keep: every draw is a function of (seed, epoch, step), and the cursor says which.
@@ -6,17 +6,24 @@ apart. There is no random state to keep: every draw is a function of (seed, epoc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from trainer import tensors
+from trainer.contract import DISK_FULL, OutOfMemoryError
 from trainer.progress import say
 
 KEEP = 2
+_STATE = "state"  # the JSON lies among the tensors, so that the file's checksum covers it too
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,31 +32,114 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save(
-    folder: Path, step: int, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any], keep: int = KEEP
-) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"checkpoint-{step:010d}.safetensors"
-    tensors.write(file, arrays, state)
-    for old in _newest_first(folder)[keep:]:
-        old.unlink(missing_ok=True)
-    return file
+def interval_seconds(write_seconds: float, interruption_seconds: float) -> float:
+    """From one checkpoint to the next, so that writing and repeating together cost the least.
+
+    Young, "A first order approximation to the optimum checkpoint interval", CACM 1974; Daly, FGCS 2006, eq. 13. The
+    share of time it costs is sqrt(write / (2 * interruption)) for writing, and as much again for repeating.
+    """
+    return math.sqrt(2 * write_seconds * interruption_seconds)
+
+
+class Writer:
+    """Writes one checkpoint at a time in a thread of its own; an error of that thread is raised by the next call."""
+
+    def __init__(
+        self,
+        folder: Path,
+        fingerprint: str,
+        interruption_seconds: float,
+        *,
+        keep: int = KEEP,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder, self.fingerprint, self.keep = folder, fingerprint, keep
+        self.interruption_seconds, self.clock = interruption_seconds, clock
+        self.write_seconds: float | None = None  # of the last one, from the copy to the rename; None: not one yet
+        self.step = -1  # of the last checkpoint, written or resumed from
+        self._began_at = 0.0
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[Path] | None = None
+
+    def due(self, step: int) -> bool:
+        """Whether to write now: after the first step, since its time sets the cadence, and never two at a time."""
+        if self._writing is not None:
+            if not self._writing.done():
+                return False
+            self.wait()
+        if step <= max(self.step, 0):
+            return False
+        if self.write_seconds is None:
+            return True
+        return self.clock() - self._began_at >= interval_seconds(self.write_seconds, self.interruption_seconds)
+
+    def write(self, step: int, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
+        """Takes ``arrays`` over: they must be copies. Waits for the checkpoint before."""
+        self.wait()
+        self._began_at, self.step = self.clock(), step
+        self._writing = self._thread.submit(_write, self.folder, self.fingerprint, step, arrays, state, self.keep)
+
+    def wait(self) -> None:
+        """Until the checkpoint in hand is on the disk; raises what kept it from getting there."""
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        file = writing.result()
+        self.write_seconds = self.clock() - self._began_at
+        say("checkpoint_saved", file=file.name, seconds=self.write_seconds)
+
+    def close(self) -> None:
+        """Lets the checkpoint in hand reach the disk; what goes wrong with it is past caring."""
+        self._thread.shutdown()
 
 
 def load_newest(folder: Path, fingerprint: str) -> Checkpoint | None:
-    """The newest readable checkpoint whose state carries ``fingerprint`` (same data, same hyperparameters), or None."""
-    for file in _newest_first(folder):
+    """The newest readable checkpoint of ``fingerprint`` (same data, hyperparameters and champion), or None."""
+    others = set(folder.glob("checkpoint-*.safetensors")) - set(_newest_first(folder, fingerprint))
+    if others:
+        say("checkpoint_skipped", reason="other_data_or_hyperparameters", files=len(others))
+    for file in _newest_first(folder, fingerprint):
         try:
-            arrays, state = tensors.read(file)
-        except tensors.UnreadableError as error:
+            arrays, _ = tensors.read(file)
+            state = json.loads(arrays.pop(_STATE).tobytes())
+        except (tensors.UnreadableError, KeyError, ValueError) as error:
             say("checkpoint_skipped", reason="unreadable", detail=str(error))
             continue
-        if state.get("fingerprint") != fingerprint:
-            say("checkpoint_skipped", reason="other_data_or_hyperparameters", file=file.name)
-            continue
-        return Checkpoint(arrays, state)
+        if state["fingerprint"] == fingerprint:
+            return Checkpoint(arrays, state)
     return None
 
 
-def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*.safetensors"), reverse=True)
+def _write(
+    folder: Path,
+    fingerprint: str,
+    step: int,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    state: Mapping[str, Any],
+    keep: int,
+) -> Path:
+    told = json.dumps({**state, "fingerprint": fingerprint}).encode()
+    file = folder / f"checkpoint-{fingerprint[:8]}-{step:010d}.safetensors"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors.write(file, {**arrays, _STATE: np.frombuffer(told, np.uint8)}, {})
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        size = sum(array.nbytes for array in arrays.values()) / 1e6
+        advice = f"give a larger volume: {keep + 1} checkpoints of {size:.0f} MB have to fit"
+        raise OutOfMemoryError(f"the disk under {folder} is full ({error.strerror}); {advice}") from error
+    _prune(folder, fingerprint, file, keep)
+    return file
+
+
+def _prune(folder: Path, fingerprint: str, written: Path, keep: int) -> None:
+    """Leaves the ``keep`` newest. One newer than ``written`` was unreadable, else the job would have gone on there."""
+    mine = _newest_first(folder, fingerprint)
+    kept = [file for file in mine if file.name <= written.name][:keep]
+    for file in [*(set(mine) - set(kept)), *folder.glob(".checkpoint-*.tmp")]:
+        file.unlink(missing_ok=True)
+
+
+def _newest_first(folder: Path, fingerprint: str) -> list[Path]:
+    return sorted(folder.glob(f"checkpoint-{fingerprint[:8]}-*.safetensors"), reverse=True)

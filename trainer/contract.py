@@ -6,7 +6,9 @@ Source: FACTS of the project and AWS "Use your own training algorithms" / "infer
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -16,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-FAILURE_CHARACTERS = 1024  # SageMaker shows no more of /opt/ml/output/failure
+FAILURE_BYTES = 1024  # SageMaker shows no more of /opt/ml/output/failure
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Parameters = TypeVar("Parameters")
 
@@ -51,10 +54,14 @@ class DivergedError(TrainerError):
 
 
 class OutOfMemoryError(TrainerError):
-    """More memory was asked for than there is: a larger instance, or a smaller batch, helps."""
+    """More memory or disk was asked for than there is: a larger instance or volume helps, or a smaller batch."""
 
     kind = "memory"
     exit_code = 4
+
+
+class BadRequestError(Exception):
+    """An invocation that cannot be answered; the message says what to send instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,10 @@ class Paths:
     def hyperparameters(self) -> Path:
         return self.base / "input" / "config" / "hyperparameters.json"
 
+    @property
+    def resources(self) -> Path:
+        return self.base / "input" / "config" / "resourceconfig.json"
+
     def channel(self, name: str) -> Path:
         return self.base / "input" / "data" / name
 
@@ -85,6 +96,10 @@ class Paths:
     @property
     def failure(self) -> Path:
         return self.base / "output" / "failure"
+
+    @property
+    def message(self) -> Path:
+        return self.base / "output" / "message"
 
     def processing_input(self, name: str) -> Path:
         return self.base / "processing" / "input" / name
@@ -105,6 +120,40 @@ def read_hyperparameters(file: Path) -> dict[str, str]:
     if not isinstance(raw, dict) or not all(isinstance(value, str) for value in raw.values()):
         raise HyperparameterError(f'{file}: give an object of strings, such as {{"model": "sasrec", "epochs": "8"}}')
     return {str(name): value for name, value in raw.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """The machines of the job, as SageMaker names them; all hosts see the same list."""
+
+    current_host: str = "localhost"
+    hosts: tuple[str, ...] = ("localhost",)
+    instance_type: str | None = None
+    network_interface: str | None = None
+
+    @property
+    def rank(self) -> int:
+        return self.hosts.index(self.current_host)
+
+
+def read_resources(file: Path) -> Resources:
+    """resourceconfig.json; an absent file means this machine alone. Raises DataError for one that cannot be read."""
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        hosts = tuple(sorted(str(host) for host in raw["hosts"]))
+        found = Resources(
+            current_host=str(raw["current_host"]),
+            hosts=hosts,
+            instance_type=raw.get("current_instance_type"),
+            network_interface=raw.get("network_interface_name"),
+        )
+    except FileNotFoundError:
+        return Resources()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{file}: not a resource config of SageMaker: {error!r}") from error
+    if found.current_host not in found.hosts:
+        raise DataError(f"{file}: current_host '{found.current_host}' is not among hosts {', '.join(found.hosts)}")
+    return found
 
 
 def parse_hyperparameters(kind: type[Parameters], raw: Mapping[str, str]) -> Parameters:
@@ -135,6 +184,10 @@ def _parse_value(name: str, text: str, kind: Any, limits: Mapping[str, Any] | ty
         raise HyperparameterError(f"hyperparameter '{name}' is '{text}'; give one of {', '.join(choices)}")
     if kind is str:
         return text
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise HyperparameterError(f"hyperparameter '{name}' is '{text}'; give true or false")
+        return text == "true"
     words = {int: "a whole number", float: "a number"}[kind]
     span = f" from {low} to {high}" if high is not None else f" of at least {low}" if low is not None else ""
     complaint = HyperparameterError(f"hyperparameter '{name}' is '{text}'; give {words}{span}")
@@ -148,10 +201,16 @@ def _parse_value(name: str, text: str, kind: Any, limits: Mapping[str, Any] | ty
 
 
 def write_failure(paths: Paths, error: BaseException) -> int:
-    """Writes the failure file (class on its first line, then what happened) and returns the exit code."""
+    """Writes the failure file (class on its first line, then what happened) and returns the exit code.
+
+    A processing job's is called message (AWS, "Save and Access Metadata Information About Your Processing Job").
+    """
     kind, code, text = classify(error)
-    paths.failure.parent.mkdir(parents=True, exist_ok=True)
-    paths.failure.write_text(f"{kind}\n{text}"[:FAILURE_CHARACTERS], encoding="utf-8")
+    content = f"{kind}\n{text}".encode()[:FAILURE_BYTES].decode(errors="ignore")
+    with contextlib.suppress(OSError):  # on a full disk, the failure itself; the log has it too, and the code stays
+        paths.failure.parent.mkdir(parents=True, exist_ok=True)
+        for file in (paths.failure, paths.message):
+            file.write_text(content, encoding="utf-8")
     return code
 
 
@@ -159,27 +218,33 @@ def classify(error: BaseException) -> tuple[str, int, str]:
     """``(kind, exit code, message)``; torch's out-of-memory error is known by name, so torch is not imported here."""
     if isinstance(error, TrainerError):
         return error.kind, error.exit_code, str(error)
+    short = OutOfMemoryError.kind, OutOfMemoryError.exit_code
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return *short, f"the disk is full ({error}); give a larger VolumeSizeInGB"
     named = type(error).__name__ == "OutOfMemoryError"
     if named or isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        advice = "give a larger instance, or a smaller batch_windows, window or dimension"
-        return OutOfMemoryError.kind, OutOfMemoryError.exit_code, f"out of memory ({error}); {advice}"
+        return *short, f"out of memory ({error}); give a larger instance, or a smaller batch or model"
     return TrainerError.kind, TrainerError.exit_code, f"{type(error).__name__}: {error}"
 
 
 class StopRequest:
     """Remembers a SIGTERM; the train loop asks between two steps and leaves with a checkpoint.
 
-    SageMaker sends SIGTERM 120 s before SIGKILL, on StopTrainingJob and on a spot interruption.
+    SageMaker sends SIGTERM 120 s before SIGKILL, on StopTrainingJob and on a spot interruption. While nothing is to be
+    kept (imports, reading, a model without checkpoints) nobody asks, and the process ends at once with 0.
     """
 
     def __init__(self) -> None:
         self.received = False
+        self.is_asked = False
 
     def install(self) -> None:
         signal.signal(signal.SIGTERM, self._receive)
 
     def _receive(self, _number: int, _frame: types.FrameType | None) -> None:
         self.received = True
+        if not self.is_asked:
+            raise SystemExit(0)
 
     def __bool__(self) -> bool:
         return self.received

@@ -7,9 +7,10 @@ those ties by the item's id would let a model learn the order of the file instea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,14 @@ def catalogue(interactions: Interactions) -> IntArray:
     return np.unique(interactions.item_N)
 
 
+def catalogue_of(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, FloatArray]:
+    """A stored model's ``item_I`` and ``popularity_I``; raises ValueError where they are no catalogue."""
+    item_I, popularity_I = arrays["item_I"], arrays["popularity_I"]
+    if item_I.dtype != np.int64 or popularity_I.shape != item_I.shape or not np.all(np.diff(item_I) > 0):
+        raise ValueError("item_I must be ascending int64, popularity_I of the same length")
+    return item_I, popularity_I
+
+
 def index_of(item_I: IntArray, item_N: IntArray) -> IntArray:
     """The place of each item in the ascending ``item_I``, -1 where it is not there."""
     if len(item_I) == 0:
@@ -114,3 +123,11 @@ def sequences(interactions: Interactions) -> Iterator[tuple[int, IntArray]]:
     starts_U = np.flatnonzero(np.r_[True, users_N[1:] != users_N[:-1]]) if len(users_N) else np.zeros(0, np.int64)
     for start, stop in zip(starts_U, np.r_[starts_U[1:], len(users_N)], strict=True):
         yield int(users_N[start]), order_N[start:stop]
+
+
+def validation_split(train: Interactions, share: float) -> tuple[Interactions, Interactions]:
+    """Earlier and later rows; all rows of one moment stay together, and the earlier part is never empty."""
+    cut = len(train) - int(len(train) * share)
+    cut = int(np.searchsorted(train.time_N, train.time_N[cut])) if cut < len(train) else cut
+    cut = cut if cut > 0 else len(train)
+    return train.rows(slice(0, cut)), train.rows(slice(cut, None))

@@ -14,19 +14,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trainer.data import FloatArray, IntArray
+from trainer import ease
+from trainer.data import FloatArray, IntArray, catalogue_of, index_of
+from trainer.ease import Ease
+from trainer.tensors import Tensors
 
 WINDOWS_AT_ONCE = 256
+WIDE = "wide."  # what the names of EASE's tensors begin with
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceRanker:
-    """Ranks by the causal transformer; an empty history by recent popularity."""
+    """Ranks by the causal transformer and ``blend`` times the wide part; an empty history by recent popularity."""
 
     item_I: IntArray
     popularity_I: FloatArray
     weights: Mapping[str, npt.NDArray[Any]]
     heads: int
+    wide: Ease | None = None  # of some of the items
+    blend: float = 0.0
 
     def rolling(self, history_T: IntArray, start: int) -> FloatArray:
         """Scores of the next item after each of the prefixes ``history_T[:start]`` to ``history_T[:T]``.
@@ -47,7 +53,18 @@ class SequenceRanker:
                 row += count
         if start < len(history_T) or start > 0:
             score_PI[1 if start == 0 else 0 :] += self.weights["item_bias"]
+        self._add_wide(score_PI, history_T, start)
         return score_PI
+
+    def _add_wide(self, score_PI: FloatArray, history_T: IntArray, start: int) -> None:
+        """To every row but that of the empty history; items which the wide part does not know stay as they are."""
+        if self.wide is None or self.blend == 0:
+            return
+        place_T = index_of(self.wide.item_I, self.item_I[history_T])
+        before_P = np.r_[0, np.cumsum(place_T >= 0)][start:]  # items that it knows, prefix by prefix
+        wide_PJ = self.wide.rolling(place_T[place_T >= 0], int(before_P[0]))[before_P - before_P[0]]
+        wide_PJ[before_P == 0] = 0.0
+        score_PI[:, index_of(self.item_I, self.wide.item_I)] += np.float32(self.blend) * wide_PJ
 
     def _windows(self, length: int, prefix: int) -> tuple[list[tuple[int, int]], list[int]]:
         """Windows ``[begin, end)`` of equal size that together cover the prefixes, and how many each answers."""
@@ -74,11 +91,24 @@ class SequenceRanker:
             q, k, v = qkv_BLE.reshape(B, L, 3, self.heads, D // self.heads).transpose(2, 0, 3, 1, 4)
             attention_BHLL = _softmax(q @ k.swapaxes(-1, -2) * np.float32((D // self.heads) ** -0.5) + future_LL)
             mixed_BLD = (attention_BHLL @ v).swapaxes(1, 2).reshape(B, L, D)
-            x_BLD = x_BLD + _linear(w, name + "out", mixed_BLD)
-            inner_BLF = np.maximum(_linear(w, name + "up", _norm(w, name + "norm2", x_BLD)), np.float32(0))
-            x_BLD = x_BLD + _linear(w, name + "down", inner_BLF)
+            x_BLD = x_BLD + _sigmoid(_linear(w, name + "gate1", x_BLD)) * _linear(w, name + "out", mixed_BLD)
+            left_BLF, right_BLF = np.split(_linear(w, name + "up", _norm(w, name + "norm2", x_BLD)), 2, axis=-1)
+            inner_BLF = left_BLF * _sigmoid(left_BLF) * right_BLF
+            x_BLD = x_BLD + _sigmoid(_linear(w, name + "gate2", x_BLD)) * _linear(w, name + "down", inner_BLF)
             block += 1
         return _norm(w, "norm", x_BLD)
+
+
+def load(arrays: Tensors, config: dict[str, Any]) -> SequenceRanker:
+    item_I, popularity_I = catalogue_of(arrays)
+    beside = {name: array for name, array in arrays.items() if name.startswith(WIDE)}
+    weights = {name: arrays[name] for name in arrays.keys() - beside.keys() - {"item_I", "popularity_I"}}
+    if len(weights["item_embedding"]) != len(item_I):
+        raise ValueError("item_embedding and item_I differ in length")
+    wide = ease.load({name.removeprefix(WIDE): array for name, array in beside.items()}, config) if beside else None
+    if wide is not None and not np.isin(wide.item_I, item_I).all():
+        raise ValueError("the wide part has items that item_I has not")
+    return SequenceRanker(item_I, popularity_I, weights, int(config["heads"]), wide, float(config["blend"]))
 
 
 def _linear(w: Mapping[str, npt.NDArray[Any]], name: str, x: FloatArray) -> FloatArray:
@@ -90,6 +120,11 @@ def _norm(w: Mapping[str, npt.NDArray[Any]], name: str, x: FloatArray) -> FloatA
     centred = x - x.mean(axis=-1, keepdims=True)
     variance = np.mean(centred * centred, axis=-1, keepdims=True)
     result: FloatArray = centred / np.sqrt(variance + np.float32(1e-5)) * w[name + ".weight"] + w[name + ".bias"]
+    return result
+
+
+def _sigmoid(x: FloatArray) -> FloatArray:
+    result: FloatArray = 0.5 + 0.5 * np.tanh(0.5 * x)  # which cannot overflow
     return result
 
 

@@ -1,7 +1,6 @@
 """``python -m trainer serve``: GET /ping and POST /invocations over the model directory, by the standard library alone.
 
-An unknown user needs nothing special: the history is in the request. Items the model does not know are left out of it,
-and an empty history gets recent popularity. Equal scores are ordered by item id, so an answer is always the same.
+What an instance is and what is predicted for it is the problem's business (``ranking.answer``, ...).
 """
 
 from __future__ import annotations
@@ -10,81 +9,38 @@ import json
 import os
 import signal
 import threading
+import traceback
 import types
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-import numpy as np
-
 from trainer import artefact
-from trainer.contract import ArtefactError, Paths
-from trainer.data import IntArray, index_of
+from trainer.contract import ArtefactError, BadRequestError, Paths
+from trainer.families import problem_of
 from trainer.progress import say
 
 BODY_BYTES_MAX = 6 * 1024 * 1024  # SageMaker's own limit of an InvokeEndpoint payload
 INSTANCES_MAX = 10_000
-ITEMS_MAX = 1000
 SOCKET_SECONDS = 60
 
 
-class BadRequestError(Exception):
-    """The message says what to send instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    histories: list[IntArray]
-    k: int
-
-
-def parse(body: bytes) -> Query:
-    """``{"instances": [{"user_id": 1, "history": [ids, oldest first]}], "k": 10}``; user_id and k are optional."""
+def request_of(body: bytes | str) -> dict[str, Any]:
+    """The request in a body, so far as it is the same for every problem; raises BadRequestError."""
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the body is not JSON: {error}") from error
     if not isinstance(request, dict) or not isinstance(request.get("instances"), list):
-        raise BadRequestError('give {"instances": [{"user_id": 1, "history": [1, 2]}], "k": 10}')
-    k = request.get("k", 10)
-    if not _is_integer(k) or not 1 <= k <= ITEMS_MAX:
-        raise BadRequestError(f"'k' must be a whole number from 1 to {ITEMS_MAX}")
+        raise BadRequestError('give {"instances": [...]}, one object a prediction')
     if len(request["instances"]) > INSTANCES_MAX:
         raise BadRequestError(f"at most {INSTANCES_MAX} instances a request")
-    return Query([_history(number, instance) for number, instance in enumerate(request["instances"])], k)
+    return request
 
 
-def _history(number: int, instance: Any) -> IntArray:
-    if not isinstance(instance, dict):
-        raise BadRequestError(f"instances[{number}] must be an object with 'history'")
-    history = instance.get("history", [])
-    if not isinstance(history, list) or not all(_is_integer(item) and abs(item) < 2**63 for item in history):
-        raise BadRequestError(f"instances[{number}].history must be a list of item ids (whole numbers), oldest first")
-    return np.array(history, dtype=np.int64)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def recommend(model: artefact.Model, history_T: IntArray, k: int) -> dict[str, Any]:
-    """The ``k`` best items the user has not had; fewer when the catalogue is smaller."""
-    item_I = model.ranker.item_I
-    place_T = index_of(item_I, history_T)
-    place_T = place_T[place_T >= 0]
-    score_I = np.array(model.ranker.rolling(place_T, len(place_T))[0], dtype=np.float32)
-    score_I[place_T] = -np.inf
-    count = min(k, len(item_I) - len(np.unique(place_T)))
-    bound = np.partition(score_I, -count)[-count] if count else np.inf
-    among_C = np.flatnonzero(score_I >= bound) if count else np.zeros(0, dtype=np.int64)
-    best_K = among_C[np.lexsort((item_I[among_C], -score_I[among_C]))][:count]
-    return {"items": item_I[best_K].tolist(), "scores": [round(float(score), 6) for score in score_I[best_K]]}
-
-
-def answer(model: artefact.Model, body: bytes) -> dict[str, Any]:
-    query = parse(body)
+def answer(model: artefact.Model, request: dict[str, Any]) -> dict[str, Any]:
+    """One prediction an instance, and which model made them."""
     return {
-        "predictions": [recommend(model, history_T, query.k) for history_T in query.histories],
+        "predictions": problem_of(model.config).answer(model.predictor, request),
         "model": {
             "generation": model.manifest.get("generation"),
             "family": model.config["family"],
@@ -115,9 +71,12 @@ class Endpoint(BaseHTTPRequestHandler):
             self._reply(404, {"error": "give GET /ping or POST /invocations"})
             return
         try:
-            self._reply(200, answer(self.model, body))
+            self._reply(200, answer(self.model, request_of(body)))
         except BadRequestError as error:
             self._reply(400, {"error": str(error)})
+        except Exception as error:  # whoever asked is told; the endpoint goes on for the others
+            traceback.print_exc()
+            self._reply(500, {"error": f"{type(error).__name__}: {error}"})
 
     def _body(self) -> bytes | None:
         """The body, or None when an error was answered; the connection is closed then, since its bytes stay unread."""

@@ -25,7 +25,7 @@ def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
     """SHA-256 over names, types, shapes and bytes: equal if and only if the weights are bit-identical."""
     summary = hashlib.sha256()
     for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
+        array = np.require(tensors[name], requirements="C")
         summary.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         summary.update(array.data.cast("B") if array.size else b"")
     return summary.hexdigest()
@@ -33,7 +33,7 @@ def digest(tensors: Mapping[str, npt.NDArray[Any]]) -> str:
 
 def write(file: Path, tensors: Mapping[str, npt.NDArray[Any]], header: Mapping[str, Any]) -> str:
     """Writes to a temporary name, syncs, renames; returns the digest of the tensors."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    contiguous = {name: np.require(array, requirements="C") for name, array in tensors.items()}
     checksum = digest(contiguous)
     metadata = {"header": json.dumps(header, sort_keys=True), "sha256": checksum}
     write_bytes(file, save(contiguous, metadata=metadata))

@@ -9,8 +9,10 @@ import pytest
 
 from tests.image.engine import ROOT, Engine
 from tests.trainer.conftest import cycle, lay_out, pack, write_parquet
+from tests.trainer.families import FAMILIES, laid_out
 from trainer.artefact import NAMES, load
 from trainer.contract import Paths
+from trainer.serve import answer
 
 ASK = """
 import urllib.request as u
@@ -41,9 +43,19 @@ def test_the_command_line_runs(engine: Engine, trainer: str) -> None:
     print(f"trainer: {engine.inspect(trainer)['Size'] / 1e6:.0f} MB")  # noqa: T201
 
 
-def test_training_writes_a_model_that_names_its_revision(trained: Paths) -> None:
-    assert sorted(path.name for path in trained.model.iterdir()) == sorted(NAMES)
-    assert load(trained.model).manifest["git_revision"] == "0123abc"
+def test_training_writes_a_model_that_names_its_revision_and_its_machine(trained: Paths) -> None:
+    assert sorted(path.name for path in trained.model.iterdir()) == sorted([*NAMES, "code"])
+    manifest = load(trained.model).manifest
+    assert manifest["git_revision"] == "0123abc"
+    assert manifest["hardware"]["torch"].startswith("2.13.0")
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_family_trains_in_it(engine: Engine, trainer: str, family: str, tmp_path: Path) -> None:
+    paths, request = laid_out(family, tmp_path)
+    ended = engine.run(trainer, "train", options=("--volume", f"{paths.base}:/opt/ml"))
+    assert ended.code == 0, ended.err
+    assert len(answer(load(paths.model), request)["predictions"]) == len(request["instances"])
 
 
 def test_evaluation_takes_the_archive_of_that_model(

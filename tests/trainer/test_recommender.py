@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import artefact, evaluate, train
+from trainer import artefact, ranking, train, windows
 from trainer.contract import DivergedError, Paths, StopRequest
 from trainer.data import catalogue, index_of, sequences
+from trainer.ease import Ease
 from trainer.popularity import popularity
-from trainer.recommender import Sasrec, SasrecHyperparameters, renew, windows
+from trainer.recommender import Feed, Hyperparameters, Sasrec, Trainer, renew
 from trainer.recommender_numpy import SequenceRanker
 
 from .conftest import cycle, pack
@@ -38,7 +39,7 @@ def weights_of(paths: Paths) -> str:
     return str(json.loads((paths.model / "manifest.json").read_text())["weights_sha256"])
 
 
-def random_net(p: SasrecHyperparameters, items: int) -> Sasrec:
+def random_net(p: Hyperparameters, items: int) -> Sasrec:
     torch.manual_seed(1)
     net = Sasrec(items, p).eval()
     for parameter in net.parameters():
@@ -48,7 +49,7 @@ def random_net(p: SasrecHyperparameters, items: int) -> Sasrec:
 
 @pytest.mark.parametrize("length", [1, 5, 8, 9, 30])
 def test_the_numpy_forward_pass_equals_the_torch_one(length: int) -> None:
-    p = SasrecHyperparameters(dimension=12, heads=3, blocks=2, window=8)
+    p = Hyperparameters(dimension=12, heads=3, blocks=2, window=8)
     net = random_net(p, 40)
     weights = {name: t.numpy() for name, t in net.state_dict().items()}
     ranker = SequenceRanker(np.arange(40), np.zeros(40, np.float32), weights, p.heads)
@@ -60,7 +61,7 @@ def test_the_numpy_forward_pass_equals_the_torch_one(length: int) -> None:
 
 
 def test_every_prefix_gets_a_row_and_sees_no_later_item() -> None:
-    p = SasrecHyperparameters(dimension=8, window=6)
+    p = Hyperparameters(dimension=8, window=6)
     weights = {name: t.numpy() for name, t in random_net(p, 20).state_dict().items()}
     ranker = SequenceRanker(np.arange(20), np.arange(20, dtype=np.float32), weights, p.heads)
     history_T = np.random.default_rng(0).integers(0, 20, 25)
@@ -73,12 +74,43 @@ def test_every_prefix_gets_a_row_and_sees_no_later_item() -> None:
     np.testing.assert_allclose(ranker.rolling(history_T[:6], 2), score_PI[2:7], atol=1e-4)
 
 
+def test_the_wide_part_is_added_to_every_prefix_that_holds_an_item_it_knows() -> None:
+    p = Hyperparameters(dimension=8, window=6)
+    draws = np.random.default_rng(0)
+    weights = {name: t.numpy() for name, t in random_net(p, 20).state_dict().items()}
+    item_I, kept_J = np.arange(100, 120), np.array([100, 103, 104, 111, 119])  # the wide part knows five items
+    wide = Ease(kept_J, np.zeros(5, np.float32), draws.normal(size=(5, 5)).astype(np.float32), halflife=3.0)
+    deep = SequenceRanker(item_I, np.ones(20, np.float32), weights, p.heads)
+    both = SequenceRanker(item_I, np.ones(20, np.float32), weights, p.heads, wide, blend=2.0)
+    history_T = np.array([1, 3, 7, 19, 0, 2, 11, 3, 5])
+    for start in (0, 2, 9):
+        added_PI = both.rolling(history_T, start) - deep.rolling(history_T, start)
+        for row, prefix in enumerate(range(start, len(history_T) + 1)):
+            known = [int(np.searchsorted(kept_J, 100 + item)) for item in history_T[:prefix] if 100 + item in kept_J]
+            want_J = sum(
+                2.0 * 0.5 ** (age / 3.0) * wide.weight_II[place] for age, place in enumerate(reversed(known))
+            ) + np.zeros(5)
+            np.testing.assert_allclose(added_PI[row, kept_J - 100], want_J, atol=1e-4)
+            assert np.abs(np.delete(added_PI[row], kept_J - 100)).max() == 0
+
+
 def test_windows_hold_every_step_of_every_sequence_once() -> None:
     lists = [np.arange(n) + 100 * n for n in (1, 2, 8, 9, 30)]
-    window_BL = windows(lists, 8, -1, np.random.default_rng(0))
+    window_BL, place_B2 = windows.cut(lists, 8, -1, np.random.default_rng(0))
     steps = {(int(a), int(b)) for row in window_BL for a, b in pairwise(row) if b != -1}
     assert steps == {(int(a), int(b)) for items in lists for a, b in pairwise(items)}
     assert len(steps) == np.count_nonzero(window_BL[:, 1:] != -1)
+    assert all(row[row != -1][-1] == lists[user][end] for row, (user, end) in zip(window_BL, place_B2, strict=True))
+
+
+def test_a_replay_is_all_windows_with_new_rows_and_as_many_old_ones_as_asked() -> None:
+    place_B2 = np.array([[0, 4], [0, 9], [1, 3], [2, 5], [2, 1], [3, 2]])
+    old_U = [9, 4, 0, 3]  # user 0 has one new item, user 2 is new, users 1 and 3 have nothing new
+    for replay, count in ((0.0, 3), (0.4, 5), (1.0, 6), (9.0, 6)):
+        chosen = windows.with_replay(place_B2, old_U, replay, np.random.default_rng(1))
+        assert {1, 3, 4} <= set(chosen.tolist())
+        assert len(chosen) == count
+    assert len(windows.with_replay(place_B2, [99] * 4, 1.0, np.random.default_rng(1))) == 6, "nothing new: all of them"
 
 
 @pytest.mark.parametrize("softmax_items_max", ["1000", "0"])
@@ -87,10 +119,10 @@ def test_it_learns_what_comes_next(job: Callable[..., Paths], softmax_items_max:
     learnt, held_out = rows.rows(slice(0, 3000)), rows.rows(slice(3000, None))
     paths = job("one", learnt, **FAST, softmax_items_max=softmax_items_max)
     assert train.main(paths, StopRequest()) == 0
-    users = evaluate.cases(learnt, held_out)
-    ndcg = evaluate.measure(artefact.load(paths.model).ranker, users)["ndcg_at_10"]["value"]
+    users = ranking.cases_of(learnt, held_out)
+    ndcg = ranking.measure(artefact.load(paths.model).predictor, users)["ndcg_at_10"]["value"]
     assert ndcg > 0.6
-    assert ndcg > 5 * evaluate.measure(popularity(learnt), users)["ndcg_at_10"]["value"]
+    assert ndcg > 5 * ranking.measure(popularity(learnt), users)["ndcg_at_10"]["value"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -140,8 +172,29 @@ def test_a_warm_start_keeps_what_the_champion_knows_and_takes_in_new_items(job: 
     model = artefact.load(second.model)
     assert model.manifest["parent_weights_sha256"] == weights_of(first)
     assert model.manifest["generation"] == 2
-    assert np.array_equal(model.ranker.item_I, catalogue(rows))
-    assert evaluate.measure(model.ranker, evaluate.cases(learnt, held_out))["ndcg_at_10"]["value"] > 0.5
+    assert np.array_equal(model.predictor.item_I, catalogue(rows))
+    assert ranking.measure(model.predictor, ranking.cases_of(learnt, held_out))["ndcg_at_10"]["value"] > 0.5
+
+
+def test_a_warm_start_learns_from_new_rows_and_replays_old_ones(
+    job: Callable[..., Paths], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = cycle()
+    settings = FAST | {"epochs": "2", "validation_share": "0", "replay": "0.5"}
+    first = job("first", rows.rows(slice(0, 3000)), **settings)
+    train.main(first, StopRequest())
+    second = job("second", rows, **settings, epochs_warm="1", interruption_seconds="0")
+    pack(first.model, second.channel("champion") / "model.tar.gz")
+    capsys.readouterr()
+    assert train.main(second, StopAfter(3)) == 0
+    train.main(second, StopRequest())
+    said = capsys.readouterr().out
+    assert f"new_rows={len(rows) - 3000};" in said
+    assert "resumed epoch=0; step=3;" in said
+    untouched = job("untouched", rows, **settings, epochs_warm="1")
+    pack(first.model, untouched.channel("champion") / "model.tar.gz")
+    train.main(untouched, StopRequest())
+    assert weights_of(second) == weights_of(untouched)
 
 
 @pytest.mark.parametrize("other", [{"dimension": "8"}, {"window": "16"}, {"blocks": "2"}])
@@ -183,8 +236,10 @@ def test_it_stops_early_and_still_learns_from_the_newest_rows(
 ) -> None:
     train.main(job("one", **(FAST | {"epochs": "40", "patience": "1"})), StopRequest())
     epochs = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch_ended")]
-    assert len(epochs) < 40
-    assert "epoch=40;" in epochs[-1]
+    assert 2 < len(epochs) < 40
+    assert f"epoch={len(epochs)}; of={len(epochs)};" in epochs[-1]
+    assert "ndcg_at_10" in epochs[-2]
+    assert "ndcg_at_10" not in epochs[-1]  # it has learnt the validation rows
 
 
 @pytest.mark.parametrize("rows", [1, 2, 30])
@@ -192,19 +247,40 @@ def test_very_few_rows_still_give_a_model(job: Callable[..., Paths], rows: int) 
     for family in (FAST, {"model": "ease"}):
         paths = job(family["model"], cycle().rows(slice(0, rows)), **family)
         assert train.main(paths, StopRequest()) == 0
-        assert np.isfinite(artefact.load(paths.model).ranker.rolling(np.zeros(1, np.int64), 0)).all()
+        assert np.isfinite(artefact.load(paths.model).predictor.rolling(np.zeros(1, np.int64), 0)).all()
 
 
 def test_renewal_leaves_a_net_alone_that_knows_nothing() -> None:
-    net = random_net(SasrecHyperparameters(dimension=8), 30)
+    net = random_net(Hyperparameters(dimension=8), 30)
     before = net.item_embedding.detach().clone()
     rows = cycle()
     lists = [index_of(catalogue(rows), rows.item_N[position_T]) for _user, position_T in sequences(rows)]
-    renew(net, torch.zeros(30, dtype=torch.bool), lists, SasrecHyperparameters(dimension=8))
+    renew(net, torch.zeros(30, dtype=torch.bool), lists, Hyperparameters(dimension=8), renewal=0.5)
     assert torch.equal(net.item_embedding, before)
 
 
-def test_a_model_is_three_files_without_a_temporary_one(job: Callable[..., Paths]) -> None:
+def test_a_model_is_its_files_and_no_temporary_one(job: Callable[..., Paths]) -> None:
     paths = job("one", **(FAST | {"epochs": "1"}))
     train.main(paths, StopRequest())
-    assert sorted(file.name for file in Path(paths.model).iterdir()) == sorted(artefact.NAMES)
+    assert sorted(file.name for file in Path(paths.model).iterdir()) == sorted([*artefact.NAMES, "code"])
+
+
+@pytest.mark.parametrize("softmax_items_max", [1000, 0])
+def test_the_shares_of_a_batch_make_the_loss_of_the_batch(
+    softmax_items_max: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What two processes average is what one computes; dropout apart, which each draws for itself."""
+    p = Hyperparameters(dimension=8, window=6, dropout=0.0, softmax_items_max=softmax_items_max, negatives=5)
+    lists = [np.random.default_rng(n).integers(0, 30, 5 + n) for n in range(9)]
+    feed = Feed(fit=lists, full=lists, known_I=torch.zeros(30, dtype=torch.bool))
+    trainer = Trainer(random_net(p, 30), feed, p, lambda _weights: {}, tmp_path)
+    trainer.begin_epoch(0)
+    batch_BL = trainer.window_BL[:7]
+    whole = trainer.loss(batch_BL, 0, 0).item()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    parts = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        parts.append(trainer.loss(batch_BL, 0, 0).item())
+    assert parts[0] != pytest.approx(parts[1])
+    assert sum(parts) / 2 == pytest.approx(whole, rel=1e-5)

@@ -2,49 +2,59 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trainer import artefact, serve, train
-from trainer.contract import Paths, StopRequest
+from trainer import artefact, serve
 
-from .conftest import lay_out
+from . import families
 
+ROOT = Path(__file__).parents[2]
 Ask = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture(scope="module", params=["ease", "sasrec"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> artefact.Model:
-    paths = Paths(tmp_path_factory.mktemp(request.param))
-    lay_out(paths, {"model": request.param, "generation": "3"})
-    train.main(paths, StopRequest())
+    paths, _request = families.trained(request.param, tmp_path_factory.mktemp("job"))
     return artefact.load(paths.model)
 
 
 @pytest.fixture
 def ask(model: artefact.Model) -> Iterator[Ask]:
+    with listening(model) as asking:
+        yield asking
+
+
+@contextmanager
+def listening(model: artefact.Model) -> Iterator[Ask]:
     """Asks a real server on a free port: ``ask("POST", "/invocations", body) -> (status, answer)``."""
-    listening = serve.server(model, "127.0.0.1", 0)
-    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.01})
+    server = serve.server(model, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     connections = []
 
     def send(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", listening.server_address[1], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
         connections.append(connection)
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         return response.status, json.loads(response.read())
 
-    yield send
-    for connection in connections:
-        connection.close()
-    listening.shutdown()
-    thread.join()
-    listening.server_close()
+    try:
+        yield send
+    finally:
+        for connection in connections:
+            connection.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def instances(*histories: list[int], **more: int) -> bytes:
@@ -96,6 +106,39 @@ def test_a_bad_request_is_told_what_to_send(ask: Ask, body: bytes, said: str) ->
     assert status == 400
     assert said in answer["error"]
     assert ask("GET", "/ping")[0] == 200
+
+
+def test_a_bug_is_an_answer_too_and_the_endpoint_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = artefact.Model(predictor=None, config={"family": "ease"}, manifest={"weights_sha256": ""})
+    with listening(broken) as ask:
+        for _ in range(2):
+            status, answer = ask("POST", "/invocations", instances([1]))
+            assert (status, answer["error"][:14]) == (500, "AttributeError")
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_too_many_instances_are_refused(ask: Ask) -> None:
+    status, answer = ask("POST", "/invocations", instances(*[[]] * (serve.INSTANCES_MAX + 1)))
+    assert (status, answer["error"]) == (400, "at most 10000 instances a request")
+
+
+ALONE = """
+import json, sys
+from pathlib import Path
+from trainer import artefact, serve
+print(json.dumps(serve.answer(artefact.load(Path(sys.argv[1])), json.loads(sys.argv[2]))))
+sys.exit("torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("family", ["ease", "sasrec", "tabular"])
+def test_all_but_the_cnn_are_served_without_torch(family: str, tmp_path: Path) -> None:
+    paths, request = families.trained(family, tmp_path)
+    ended = subprocess.run(
+        [sys.executable, "-c", ALONE, str(paths.model), json.dumps(request)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len(json.loads(ended.stdout)["predictions"]) == len(request["instances"])
 
 
 def test_other_paths_types_and_sizes_are_refused(ask: Ask) -> None:

@@ -1,8 +1,7 @@
-"""The real process: SIGTERM, SIGKILL, the metric lines, and how little serving imports."""
+"""The real process: the metric lines, how little serving imports, how it ends. Signals: test_fault_tolerance.py."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -20,9 +19,6 @@ from trainer.progress import METRIC_DEFINITIONS
 
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
-SLOW = {"model": "sasrec", "epochs": "40", "dimension": "16", "checkpoint_seconds": "0.1", "patience": "99"}
-
-
 Start = Callable[..., subprocess.Popen[str]]
 
 
@@ -59,38 +55,23 @@ def read_until(process: subprocess.Popen[str], word: str) -> list[str]:
     raise AssertionError(f"the process ended without saying {word!r}: {lines}")
 
 
-def weights_of(paths: Paths) -> str:
-    return str(json.loads((paths.model / "manifest.json").read_text())["weights_sha256"])
-
-
-def test_sigterm_checkpoints_and_exits_0_and_sigkill_loses_nothing_either(
-    job: Callable[..., Paths], start: Start
+@pytest.mark.parametrize(
+    ("hyperparameters", "names"),
+    [
+        (
+            {"model": "sasrec", "epochs": "2", "dimension": "16"},
+            {"ndcg_at_10", "hit_rate_at_10", "train_loss", "epoch"},
+        ),
+        ({"model": "ease"}, {"ndcg_at_10", "hit_rate_at_10"}),
+    ],
+)
+def test_sagemakers_regexes_find_what_a_job_says(
+    job: Callable[..., Paths], start: Start, hyperparameters: dict[str, str], names: set[str]
 ) -> None:
-    whole, parts = job("whole", **SLOW), job("parts", **SLOW)
-    first = start("train", parts)
-    read_until(first, "checkpoint_saved")
-    first.kill()
-    first.wait()
-    second = start("train", parts)
-    assert any(line.startswith("resumed") for line in read_until(second, "checkpoint_saved"))
-    second.send_signal(signal.SIGTERM)
-    said, _ = second.communicate(timeout=30)  # SageMaker gives 120 s
-    assert second.returncode == 0
-    assert "checkpoint_saved" in said
-    assert "train_stopped" in said
-    assert not parts.model.exists()
-    for job_left in (whole, parts):  # as processes too: another number of threads rounds otherwise
-        start("train", job_left).communicate(timeout=120)
-    assert weights_of(parts) == weights_of(whole)
-
-
-def test_sagemakers_regexes_find_every_metric(job: Callable[..., Paths], start: Start) -> None:
-    paths = job("one", model="sasrec", epochs="2", dimension="16")
-    said, _ = start("train", paths).communicate(timeout=120)
-    for metric in METRIC_DEFINITIONS:
-        values = re.findall(metric["Regex"], said)
-        assert values, metric["Name"]
-        assert all(float(value) >= 0 for value in values)
+    said, _ = start("train", job("one", **hyperparameters)).communicate(timeout=120)
+    found = {metric["Name"]: re.findall(metric["Regex"], said) for metric in METRIC_DEFINITIONS}
+    assert {name for name, values in found.items() if values} == names
+    assert all(float(value) >= 0 for values in found.values() for value in values)
 
 
 def test_serving_listens_where_it_is_told_without_torch_and_stops_on_sigterm(
