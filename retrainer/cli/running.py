@@ -29,11 +29,19 @@ def add_to(add: Add) -> None:
         "watch one model live through years of real data, on this machine",
         "retrainer demo",
         "retrainer demo --batches 8 --state /tmp/retrainer-demo",
+        "retrainer demo --scene images",
     )
-    demo.add_argument("--state", type=Path, default=Path("demo-run"), help="folder of its files (%(default)s)")
+    demo.add_argument(
+        "--scene",
+        choices=("recommender", "images"),
+        default="recommender",
+        help="years of film ratings, or the day on which all emoji were drawn anew (%(default)s)",
+    )
+    demo.add_argument("--state", type=Path, help="folder of its files (demo-run, of images demo-run-images)")
     demo.add_argument("--policies", type=Path, default=Path("policies"), help="folder of policies (%(default)s)")
-    demo.add_argument("--wheels", type=Path, default=Path(".cache/wheels"), help="where the data lies (%(default)s)")
-    demo.add_argument("--batches", type=int, help="quarters to replay (default: all, 2004 to 2016)")
+    demo.add_argument("--data", type=Path, help="where the data lies (.cache/wheels, of images .cache/npm)")
+    demo.add_argument("--batches", type=int, help="recommender: quarters to replay (default: all, 2004 to 2016)")
+    demo.add_argument("--seed", type=int, default=0, help="images: of the pictures (%(default)s)")
     _add_submit(add)
 
 
@@ -91,10 +99,15 @@ def _local(args: argparse.Namespace) -> int:
 def _demo(args: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from retrainer.demo import scene
+    from retrainer.demo import images, replay
 
-    plan = scene.Plan(folder=args.state, wheels=args.wheels, policies=args.policies, batches=args.batches)
-    scene.play(plan, Console())
+    console = Console()
+    if args.scene == "images":
+        folder, packages = args.state or Path("demo-run-images"), args.data or Path(".cache/npm")
+        images.play(images.Plan(folder=folder, packages=packages, policies=args.policies, seed=args.seed), console)
+    else:
+        folder, wheels = args.state or Path("demo-run"), args.data or Path(".cache/wheels")
+        replay.play(replay.Plan(folder=folder, wheels=wheels, policies=args.policies, batches=args.batches), console)
     return 0
 
 

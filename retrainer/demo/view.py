@@ -56,8 +56,45 @@ class View:
         self._progress.console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def table(rows: Iterable[tuple[str, Mapping[str, float]]]) -> Table:
-    """The comparison: a row a way of retraining."""
+def days_table(days: Iterable[Mapping[str, Any]]) -> Table:
+    """The classifier's days: how often the serving model was right, by the art of the pictures."""
+    return _answers("Answers on the pictures of each day, before anything was learned from them", days)
+
+
+def exhibit_table(both: Iterable[Mapping[str, Any]], count: int) -> Table:
+    """The same pictures before and after."""
+    return _answers(f"The same {count} pictures, which no model has learned from, before and after", both)
+
+
+def _answers(title: str, days: Iterable[Mapping[str, Any]]) -> Table:
+    shown = Table(title=title)
+    for heading in ("", "model", "pictures", "of 3.0", "right", "of 4.0", "right", "all right"):
+        shown.add_column(heading, justify="right" if heading else "left")
+    for day in days:
+        arts = [
+            cell for art in ("3.0", "4.0") for cell in (str(day["asked"].get(art, 0)), _share(day["accuracy"][art]))
+        ]
+        asked = str(sum(day["asked"].values()))
+        shown.add_row(day["name"], f"g{day['generation']}", asked, *arts, _share(day["accuracy"]["all"]))
+    return shown
+
+
+def steps_table(seconds: Mapping[str, float], load: float, cores: int) -> Table:
+    """From the event to the new endpoint, as seconds since the event; and how busy the machine was meanwhile."""
+    shown = Table(title=f"Seconds since the event\n(load average {load:.1f} on {cores} cores)")
+    shown.add_column("what has happened")
+    shown.add_column("after", justify="right")
+    for what, after in seconds.items():
+        shown.add_row(what.replace("_", " "), f"{after:.1f} s")
+    return shown
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def ways_table(rows: Iterable[tuple[str, Mapping[str, float]]]) -> Table:
+    """The recommender's comparison: a row a way of retraining."""
     shown = Table(title="Served recommendations, all on the same requests")
     for heading in ("retrained", "times", "hit rate @10", "nDCG @10", "of always"):
         shown.add_column(heading, justify="left" if heading == "retrained" else "right")

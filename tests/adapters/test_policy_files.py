@@ -40,7 +40,7 @@ def with_(old: str, new: str) -> str:
 def test_the_shipped_policies_load_and_the_settings_fill_in_what_they_leave_out() -> None:
     files = PolicyFiles(POLICIES, DEFAULTS)
     assert files.errors() == {}
-    assert sorted(files.current()) == ["recommender", "recommender-nightly"]
+    assert sorted(files.current()) == ["flights", "images", "recommender", "recommender-nightly"]
     for model, (policy, policy_hash) in files.current().items():
         assert policy.model == model
         assert (policy.data.bucket, policy.action.state_machine) == (DEFAULTS.bucket, DEFAULTS.state_machine)
