@@ -79,6 +79,8 @@ def _start(wanted: Submission) -> "TrainingJob":
         output_data_config=OutputDataConfig(s3_output_path=wanted.output),
         checkpoint_config=CheckpointConfig(s3_uri=f"{wanted.output.rstrip('/')}/checkpoints/{wanted.name}"),
         hyperparameters=dict(wanted.hyperparameters),
+        # A container sees files, not S3; the model's manifest names where its data came from.
+        environment={f"DATA_URI_{name.upper()}": uri for name, uri in wanted.channels.items()},
     )
     channels = [InputData(channel_name=name, data_source=uri) for name, uri in wanted.channels.items()]
     trainer.train(input_data_config=channels, wait=False, logs=False)

@@ -1,6 +1,7 @@
 """`retrainer submit`: one training job by SageMaker's own SDK, which is told where AWS is by AWS_ENDPOINT_URL alone."""
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -53,7 +54,9 @@ def test_a_submitted_job_trains_and_says_where_its_model_lies(trials: Trials, tm
     assert told, done.stdout
     packed = trials.s3.get_object(Bucket=BUCKET, Key=told[1])["Body"].read()
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        assert any(name.endswith(".safetensors") for name in archive.getnames())
+        manifest = archive.extractfile("manifest.json")
+        assert manifest
+        assert json.load(manifest)["data"]["channels"]["train"]["uri"] == f"s3://{BUCKET}/rows/"
 
 
 def test_a_job_that_fails_ends_the_command_with_1_and_its_reason(trials: Trials) -> None:
