@@ -6,11 +6,17 @@ from typing import Any
 
 from retrainer import causes, explain
 from retrainer.core.events import ApprovalAnswered, ExecutionEnded, ModelPaused, ModelResumed, RetrainingRequested
-from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.execution import Billing, Outcome, Status, Verdict
 from tests.fakes.small_daemon import TASK_TOKEN, SmallDaemon
 
 PROMOTED = Outcome(
-    verdict=Verdict.PROMOTED, why="ndcg_at_10 is better", metric="ndcg_at_10", challenger=0.3, champion=0.2, cost=3.5
+    verdict=Verdict.PROMOTED,
+    why="ndcg_at_10 is better",
+    metric="ndcg_at_10",
+    challenger=0.3,
+    champion=0.2,
+    cost=3.5,
+    billing=Billing(seconds=90, billable_seconds=30, interruptions=2),
 )
 
 
@@ -19,7 +25,7 @@ async def told(daemon: SmallDaemon, name: str) -> dict[str, Any]:
     assert found
     account = await causes.account(daemon.ledger, found)
     told_as_json: dict[str, Any] = json.loads(json.dumps(account))
-    return account
+    return told_as_json
 
 
 def names(links: list[Mapping[str, Any]]) -> list[str]:
@@ -50,6 +56,7 @@ async def test_from_the_promotion_the_chain_leads_back_to_what_was_asked() -> No
     assert f"  outcome   {execution} SUCCEEDED at 2026-01-02T03:04:11+00:00, promoted" in text
     assert "            ndcg_at_10: challenger 0.3000, champion 0.2000" in text
     assert "            cost 3.50" in text
+    assert "            trained 90 s, billed 30 s, spot saved 67%, interrupted 2 times" in text
 
 
 async def test_from_the_request_the_chain_leads_on_to_the_promotion() -> None:
