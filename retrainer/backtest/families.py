@@ -1,12 +1,13 @@
 """Model families: what a backtest trains in the place of the policy's training jobs.
 
-A family is named by the policy's `backtest.family`: lightgbm, hist_gradient_boosting, logistic_regression, ease, or
-module:callable. The callable is given `backtest.parameters` and returns a Family, or an estimator as scikit-learn's
-are (sklearn.naive_bayes:GaussianNB is one). It runs in this process: name only code that you would run yourself.
+A family is named by the policy's `backtest.family`: lightgbm, hist_gradient_boosting, logistic_regression; ease or
+tabular, which are the trainer's own; or module:callable. The callable is given `backtest.parameters` and returns a
+Family, or an estimator as scikit-learn's are (sklearn.naive_bayes:GaussianNB is one). It runs in this process: name
+only code that you would run yourself.
 """
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from retrainer.backtest.tabular import Encoding, Estimator, labels_of
-from retrainer.backtest.task import Predicted, Task
+from retrainer.backtest.task import TOP, Predicted, Task
 from retrainer.core.policy import Backtest
 from retrainer.ports import ConfigError, PermanentError
 
@@ -51,10 +52,10 @@ def family(wanted: Backtest) -> Named:
         made, where = _called(name, parameters)
     elif name in _BUILT_IN:
         made, where = _Tabular(name, parameters), _installed(name)
-    elif name == "ease":
-        made, where = _Ease(parameters), _version_of("trainer.ease")
+    elif name in _TRAINERS:
+        made, where = _TRAINERS[name](parameters), _version_of(f"trainer.{name}")
     else:
-        known = ", ".join([*_BUILT_IN, "ease"])
+        known = ", ".join([*_BUILT_IN, *_TRAINERS])
         raise ConfigError(f"backtest.family: {name!r} is not known; write one of {known}, or module:callable")
     return Named(made, (name, sorted((k, str(v)) for k, v in parameters.items()), where))
 
@@ -228,11 +229,11 @@ class _Fitted:
         return Predicted(classes[best], probability[np.arange(len(best)), best])
 
 
-# --- the trainer's model ---
+# --- the trainer's models: told by their names only, and taken as they are, with the trainer's hyperparameters ---
 
 
 class _Ease:
-    """trainer/ease.py, told by its name only. Each row is a request: the user's rows before it are the history."""
+    """trainer/ease.py. Each row is a request: the user's rows before it are the history."""
 
     def __init__(self, parameters: dict[str, Any]) -> None:
         self._parameters = parameters
@@ -240,11 +241,62 @@ class _Ease:
     def fit(self, table: pa.Table, task: Task) -> Model:
         _check(task, "ease", recommends=True)
         ease, data = importlib.import_module("trainer.ease"), importlib.import_module("trainer.data")
-        given = ease.EaseHyperparameters(**self._parameters)
+        given = _hyperparameters("ease", ease.Hyperparameters, self._parameters)
         rows = _interactions(data, table, task)
-        model = ease.train(rows, given)
+        model = ease.fit(rows, given)
         histories = {user: rows.item_N[at].tolist() for user, at in data.sequences(rows)}
         return _Recommender(model, histories, task)
+
+
+class _TrainersTabular:
+    """trainer/tabular.py on the policy's feature columns, or on all, each of the kind that its type says."""
+
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        self._parameters = parameters
+
+    def fit(self, table: pa.Table, task: Task) -> Model:
+        _check(task, "tabular", recommends=False)
+        if not task.is_classification:
+            raise ConfigError("tabular predicts no numbers; write backtest.family: lightgbm")
+        tabular, rows = importlib.import_module("trainer.tabular"), importlib.import_module("trainer.rows")
+        table, labels = labels_of(table, task)
+        if len(set(labels.tolist())) == 1:
+            return _Always(labels[0])
+        columns = Encoding.of(table, task, one_hot=False).columns
+        numbers, words = (",".join(c.name for c in columns if (c.codes is None) is plain) for plain in (True, False))
+        told = {"label": task.label, "seed": task.seed, "numerical": numbers, "categorical": words} | self._parameters
+        given = _hyperparameters("tabular", tabular.Hyperparameters, told)
+        try:
+            model, _ = tabular.learn(rows.labelled(table, task.label), given)
+        except importlib.import_module("trainer.contract").DataError as error:
+            raise PermanentError(f"the training failed: {error}") from error
+        return _Classifier(model)
+
+
+@dataclass(frozen=True, slots=True)
+class _Classifier:
+    model: Any
+
+    def predict(self, table: pa.Table) -> Predicted:
+        for column in self.model.columns:
+            if column.name not in table.column_names:
+                table = table.append_column(column.name, pa.nulls(table.num_rows))
+        probability = self.model.probabilities_NC(table).astype(np.float64)
+        best = probability.argmax(axis=1)
+        classes = np.asarray(self.model.classes, dtype=object)
+        return Predicted(classes[best], probability[np.arange(len(best)), best])
+
+
+_TRAINERS: Mapping[str, Callable[[dict[str, Any]], Family]] = {"ease": _Ease, "tabular": _TrainersTabular}
+
+
+def _hyperparameters(name: str, kind: Any, parameters: Mapping[str, Any]) -> Any:
+    """As the training job reads them, out of strings: its limits hold here too."""
+    contract = importlib.import_module("trainer.contract")
+    try:
+        return contract.parse_hyperparameters(kind, {key: str(value) for key, value in parameters.items()})
+    except contract.HyperparameterError as error:
+        raise ConfigError(f"backtest.parameters: {name}: {error}") from error
 
 
 def _interactions(data: Any, table: pa.Table, task: Task) -> Any:
@@ -289,5 +341,7 @@ class _Recommender:
             before = int(known[start + n])
             score = scores[before - int(known[start])].copy()
             score[history[:before]] = -np.inf
-            best = np.lexsort((catalogue, -score))[:10]
+            least = np.partition(score, -TOP)[-TOP] if len(score) > TOP else -np.inf
+            among = np.flatnonzero(score >= least)
+            best = among[np.lexsort((catalogue[among], -score[among]))][:TOP]
             found[row] = [str(item) for item in catalogue[best]]

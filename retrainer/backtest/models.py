@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from retrainer.adapters.datasets.remembered import Remembered
+from retrainer.backtest import paired
 from retrainer.backtest import task as tasks
 from retrainer.backtest.cache import Cache, code, named
 from retrainer.backtest.families import Model, Named
@@ -25,7 +26,7 @@ PREDICTIONS_KEPT = 128
 Indexes = tuple[int, ...]
 
 _HERE = Path(__file__).parent
-_CODE = tuple(_HERE / name for name in ("families.py", "models.py", "tabular.py", "task.py"))
+_CODE = tuple(_HERE / name for name in ("families.py", "models.py", "paired.py", "tabular.py", "task.py"))
 
 
 class Models:
@@ -76,6 +77,16 @@ class Models:
             known = [metrics, holdout.num_rows]
             self._cache.put("gate", name, known)
         return known[0], known[1]
+
+    def gains(self, learned: Indexes, champion: Indexes, manifest: Indexes, metric: str) -> tuple[float, ...]:
+        """What a model gains over another on the holdout of a manifest, in each of its resamplings, ascending."""
+        name = named(self.name(learned), self.name(champion), self.name(manifest), metric)
+        if (known := self._cache.get("gains", name)) is None:
+            _, holdout = self.split(manifest)
+            made = self._model(learned).predict(holdout), self._model(champion).predict(holdout)
+            known = list(paired.resampled(holdout, made, self.task, metric))
+            self._cache.put("gains", name, known)
+        return tuple(known)
 
     def baseline(self, which: str, manifest: Indexes) -> dict[str, float]:
         """The metrics of a rule without a model on the holdout of a manifest."""

@@ -130,7 +130,7 @@ def metrics(table: pa.Table, predicted: Predicted, task: Task) -> dict[str, floa
 
 
 GATE_METRICS: dict[Metric, tuple[str, ...]] = {
-    "accuracy": ("accuracy", "balanced_accuracy", "auc"),
+    "accuracy": ("accuracy", "balanced_accuracy", "auc", "roc_auc"),
     "hit_rate_at_10": ("hit_rate_at_10", "ndcg_at_10"),
     "mae": ("negative_mae", "negative_rmse", "r2"),
     "rmse": ("negative_rmse", "negative_mae", "r2"),
@@ -148,8 +148,10 @@ def _of_classes(made: NDArray[Any], wanted: NDArray[Any], confidence: NDArray[np
     classes = sorted(set(wanted.tolist()))
     shares = [float(right[wanted == c].mean()) for c in classes]
     found = {"accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(shares))}
-    if confidence is not None and len(classes) == 2:
-        found["auc"] = _auc(np.where(made == classes[1], confidence, 1 - confidence), wanted == classes[1])
+    if len(classes) == 2:
+        sure = np.ones(len(made)) if confidence is None else confidence
+        area = _auc(np.where(made == classes[1], sure, 1 - sure), wanted == classes[1])
+        found |= {"auc": area, "roc_auc": area}  # the trainer's name for it too: a gate's metric holds in both
     return found
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from retrainer.backtest import paired
 from retrainer.backtest import task as tasks
 from retrainer.backtest.families import family
 from retrainer.backtest.task import Predicted, Task
@@ -15,7 +16,7 @@ from retrainer.ports import ConfigError, PermanentError
 from tests.backtest import stream
 
 TASK = tasks.task(stream.policy(), seed=0)
-BUILT_IN = ("lightgbm", "hist_gradient_boosting", "logistic_regression")
+BUILT_IN = ("lightgbm", "hist_gradient_boosting", "logistic_regression", "tabular")
 
 
 def rows(seed: int = 0, count: int = 400) -> pa.Table:
@@ -135,13 +136,24 @@ def test_what_is_no_family_is_told(name: str, said: str) -> None:
         family(Backtest(family=name))
 
 
+def test_the_trainers_own_families_take_its_hyperparameters_and_hold_to_their_limits() -> None:
+    with pytest.raises(ConfigError, match=r"backtest\.parameters: tabular: hyperparameter 'bins' is '1'"):
+        family(Backtest(family="tabular", parameters={"bins": 1})).family.fit(rows(), a_task())
+    one, two = (
+        family(Backtest(family="tabular", parameters={"validation_share": 0, "rounds": n})).family.fit(rows(), a_task())
+        for n in (1, 30)
+    )
+    assert one.predict(rows(1)).confidence.mean() < two.predict(rows(1)).confidence.mean()  # type: ignore[union-attr]
+
+
 def test_a_family_that_cannot_predict_what_is_asked_is_told() -> None:
     with pytest.raises(ConfigError, match="lightgbm predicts nothing for hit_rate_at_10; write ease"):
         family(Backtest()).family.fit(rows(), a_task(metric="hit_rate_at_10"))
     with pytest.raises(ConfigError, match="ease predicts nothing for accuracy; write lightgbm"):
         family(Backtest(family="ease")).family.fit(rows(), a_task())
-    with pytest.raises(ConfigError, match="logistic_regression predicts no numbers"):
-        family(Backtest(family="logistic_regression")).family.fit(rows(), a_task(metric="mae"))
+    for name in ("logistic_regression", "tabular"):
+        with pytest.raises(ConfigError, match=f"{name} predicts no numbers"):
+            family(Backtest(family=name)).family.fit(rows(), a_task(metric="mae"))
 
 
 def test_a_policy_that_does_not_say_what_is_predicted_is_told() -> None:
@@ -164,6 +176,45 @@ def test_metrics_that_gates_name_are_measured() -> None:
     table = pa.table({"label": ["a", "a", "b", "b"]})
     predicted = Predicted(np.array(["a", "b", "b", "b"], dtype=object), np.array([0.9, 0.6, 0.7, 0.8]))
     found = tasks.metrics(table, predicted, a_task())
-    assert found == {"accuracy": 0.75, "balanced_accuracy": 0.75, "auc": 1.0}
+    assert found == {"accuracy": 0.75, "balanced_accuracy": 0.75, "auc": 1.0, "roc_auc": 1.0}
     numbers = tasks.metrics(pa.table({"label": [1.0, 3.0]}), Predicted(np.array([1.0, 2.0])), a_task(metric="rmse"))
     assert numbers == pytest.approx({"negative_mae": -0.5, "negative_rmse": -np.sqrt(0.5), "r2": 0.5})
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy", "auc"])
+def test_a_resampled_gain_is_as_wide_as_that_of_rows_resampled_and_measured_anew(metric: str) -> None:
+    draws = np.random.default_rng(0)
+    truth = draws.random(400) < 0.3
+    table = pa.table({"label": np.where(truth, "b", "a")})
+
+    def made(noise: float) -> Predicted:
+        chance = np.clip(0.5 + 0.3 * (truth - 0.5) + draws.normal(0, noise, 400), 0.01, 0.99)
+        values = np.where(chance > 0.5, "b", "a").astype(object)
+        return Predicted(values, np.where(chance > 0.5, chance, 1 - chance))
+
+    both = made(0.15), made(0.3)
+    gains = paired.resampled(table, both, a_task(), metric)
+    assert (len(gains), list(gains)) == (1000, sorted(gains))
+    anew = []
+    for _ in range(300):
+        rows = draws.integers(0, 400, 400)
+        part = [
+            tasks.metrics(table.take(rows), Predicted(one.values[rows], _taken(one, rows)), a_task()) for one in both
+        ]
+        anew.append(part[0][metric] - part[1][metric])
+    assert np.std(gains) == pytest.approx(np.std(anew), rel=0.2)
+    whole = [tasks.metrics(table, one, a_task())[metric] for one in both]
+    assert np.mean(gains) == pytest.approx(whole[0] - whole[1], abs=0.2 * float(np.std(gains)))
+
+
+def _taken(one: Predicted, rows: Any) -> Any:
+    assert one.confidence is not None
+    return one.confidence[rows]
+
+
+def test_a_gain_that_cannot_be_measured_is_none_and_a_tie_is_half_better() -> None:
+    one = Predicted(np.array(["a", "a"], dtype=object))
+    table = pa.table({"label": ["a", "b"]})
+    assert paired.resampled(table, (one, one), a_task(), "auc") == ()
+    gains = paired.resampled(table, (one, one), a_task(), "accuracy")
+    assert (paired.better(gains), paired.interval(gains)) == (0.5, (0.0, 0.0))
