@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retrainer.core.execution import Execution
+from retrainer.core.execution import Billing, Execution
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
 from retrainer.core.window import untried_rows
@@ -277,6 +277,11 @@ def _outcome(outcome: Facts) -> Sequence[str]:
         seen.append(f"{outcome['metric']}: challenger {outcome['challenger']:.4f}{champion}")
     if outcome.get("cost") is not None:
         seen.append(f"cost {outcome['cost']:.2f}")
+    if billing := outcome.get("billing"):
+        saving = Billing(**billing).saving
+        spot = f", spot saved {saving:.0%}" if saving else ""
+        times = f", interrupted {billing['interruptions']} times" if billing["interruptions"] else ""
+        seen.append(f"trained {billing['seconds']:g} s, billed {billing['billable_seconds']:g} s{spot}{times}")
     return seen
 
 

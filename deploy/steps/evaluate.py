@@ -1,23 +1,31 @@
 """Evaluate: read what the evaluation job measured, choose the candidate that goes before the gate, add up the cost.
 
-The candidate with the best gate metric is the challenger; metrics are reduced to their point estimates here, because
-a state's payload is small and the intervals stay in evaluation.json for whoever wants them.
+The candidate with the best gate metric is the challenger; metrics are reduced to their point estimates here, and the
+comparison with the champion to how sure its gain is, because a state's payload is small. The intervals and the
+resampled differences stay in evaluation.json for whoever wants them.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from retrainer.core.gate import compare
 from steps import clients, names
 from steps.errors import EvaluationError
 from steps.objects import read_document
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sagemaker import SageMakerClient
 
 
 def evaluate(
-    document: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], metric: str, models_uri: str
+    document: Mapping[str, Any],
+    candidates: Sequence[Mapping[str, Any]],
+    metric: str,
+    models_uri: str,
+    min_gain: float = 0.0,
 ) -> dict[str, Any]:
     """The challenger with its, the champion's and the baselines' metrics. Raises EvaluationError if none is left."""
     by_job = {entry["job"]: values(entry["metrics"]) for entry in document["challengers"]}
@@ -39,7 +47,39 @@ def evaluate(
         "challenger": by_job[best["job"]][metric],
         "champion": None if champion_metrics is None else champion_metrics.get(metric),
         "rows": document.get("cases"),
+        "comparison": _comparison(document, best["job"], metric, min_gain),
     }
+
+
+def _comparison(document: Mapping[str, Any], job: str, metric: str, min_gain: float) -> dict[str, Any] | None:
+    """None without a champion, and where an image of somebody's own does not resample."""
+    (entry,) = (entry for entry in document["challengers"] if entry["job"] == job)
+    found = (entry.get("against_champion") or {}).get(metric)
+    if document.get("champion") is None or found is None:
+        return None
+    try:
+        low, high, better = (float(found[name]) for name in ("low", "high", "probability_better"))
+        return asdict(compare(low, high, better, found["resampled"], min_gain))
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise EvaluationError(f"against_champion of {job} in evaluation.json is not as agreed: {error!r}.") from error
+
+
+def billing(sagemaker: "SageMakerClient", execution: str) -> dict[str, float]:
+    """What SageMaker says of all training jobs of the execution: those that failed or were too late are billed too."""
+    found = sagemaker.list_training_jobs(NameContains=execution, MaxResults=100)["TrainingJobSummaries"]
+    jobs = [sagemaker.describe_training_job(TrainingJobName=job["TrainingJobName"]) for job in found]
+    changes = [change for job in jobs for change in job.get("SecondaryStatusTransitions", ())]
+    return {
+        "seconds": sum(job.get("TrainingTimeInSeconds", 0) for job in jobs),
+        "billable_seconds": sum(job.get("BillableTimeInSeconds", 0) for job in jobs),
+        "interruptions": sum(change["Status"] == "Interrupted" for change in changes),
+    }
+
+
+def quality_uri(s3: "S3Client", bucket: str, execution: str, job: str) -> str:
+    """The challenger's report in the registry's form; an image of somebody's own may write evaluation.json alone."""
+    own = names.within(bucket, execution, f"evaluation/model_quality/{job}.json")
+    return str(own if read_document(s3, own) else names.within(bucket, execution, "evaluation/evaluation.json"))
 
 
 def cost(
@@ -73,5 +113,11 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     if document is None:
         raise EvaluationError(f"The evaluation job left no {uri}.")
     models_uri = str(names.within(bucket, execution, "models"))
-    found = evaluate(document.body, event["candidates"], event["metric"], models_uri)
-    return found | {"cost": cost(clients.sagemaker(), event["candidates"], event.get("asked", ()))}
+    # An execution that began before the gate looked at the resamplings says no min_gain here.
+    found = evaluate(document.body, event["candidates"], event["metric"], models_uri, event.get("min_gain", 0.0))
+    sagemaker = clients.sagemaker()
+    return found | {
+        "quality_uri": quality_uri(clients.s3(), bucket, execution, found["job"]),
+        "cost": cost(sagemaker, event["candidates"], event.get("asked", ())),
+        "billing": billing(sagemaker, execution),
+    }

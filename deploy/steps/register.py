@@ -19,7 +19,9 @@ CONTENT_TYPE = "application/json"
 def package(event: Mapping[str, Any], image: str) -> dict[str, Any]:
     """The CreateModelPackage request."""
     request, evaluation = event["request"], event["evaluation"]
-    report = names.within(request["bucket"], event["execution"], "evaluation/evaluation.json")
+    # An execution that began before models had reports of their own has the whole evaluation for one.
+    whole = names.within(request["bucket"], event["execution"], "evaluation/evaluation.json")
+    report = evaluation.get("quality_uri", str(whole))
     return {
         "ModelPackageGroupName": request["model"],
         "ModelPackageDescription": f"{request['model']} generation {request['generation']}: {evaluation['candidate']}",
@@ -30,7 +32,7 @@ def package(event: Mapping[str, Any], image: str) -> dict[str, Any]:
             "SupportedResponseMIMETypes": [CONTENT_TYPE],
             "SupportedRealtimeInferenceInstanceTypes": [request["serving_instance_type"]],
         },
-        "ModelMetrics": {"ModelQuality": {"Statistics": {"ContentType": CONTENT_TYPE, "S3Uri": str(report)}}},
+        "ModelMetrics": {"ModelQuality": {"Statistics": {"ContentType": CONTENT_TYPE, "S3Uri": report}}},
         "CustomerMetadataProperties": {
             "generation": str(request["generation"]),
             "decision_id": request["decision_id"],

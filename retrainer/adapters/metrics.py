@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from retrainer import __version__
 from retrainer.core.events import Event, EvidenceMeasured, ExecutionEnded
-from retrainer.core.execution import Status
+from retrainer.core.execution import Billing, Status
 from retrainer.core.policy import Metric
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
@@ -82,6 +82,11 @@ class Metrics:
         self._cost = Counter(
             "retrainer_execution_cost", "What ended executions cost, in their own currency", ("model",), registry=to
         )
+        self._trained = Counter("retrainer_training_seconds", "What training jobs ran", ("model",), registry=to)
+        self._billed = Counter("retrainer_training_billable_seconds", "What of it is billed", ("model",), registry=to)
+        self._interrupted = Counter(
+            "retrainer_training_interruptions", "Spot instances taken back while they trained", ("model",), registry=to
+        )
         self._commits = Counter("retrainer_commits", "What became of commits to the ledger", ("result",), registry=to)
         self._effects = Counter("retrainer_effects", "Tries to carry out an effect", ("kind", "result"), registry=to)
         self._retries = Counter(
@@ -109,6 +114,7 @@ class Metrics:
         self._triggers_kept = gauge("triggers_kept", "Triggers met while a guard objects")
         self._fruitless = gauge("retrainings_fruitless", "Retrainings in a row that the gate has refused")
         self._rows_untried = gauge("rows_untried", "Rows that no finished execution has been trained on")
+        self._spot_saving = gauge("spot_saving", "1 - billable / training seconds, of the last outcome")
 
     def _declare_health(self, to: CollectorRegistry) -> None:
         self._owed = Gauge("retrainer_effects_owed", "Effects not carried out yet", registry=to)
@@ -156,7 +162,9 @@ class Metrics:
         for reason in Reason:
             self._decisions.labels(model, reason.value)
         self._refused.labels(model)
-        self._cost.labels(model)
+        for counter in (self._cost, self._trained, self._billed, self._interrupted):
+            counter.labels(model)
+        self._spot_saving.labels(model)
         for status in set(Status) - {Status.PLANNED, Status.RUNNING}:
             self._ended.labels(model, status.value)
 
@@ -253,10 +261,18 @@ class Metrics:
             case ExecutionEnded(status=status, outcome=outcome):
                 self._ended.labels(model, status.value).inc()
                 self._cost.labels(model).inc((outcome and outcome.cost) or 0.0)
+                if outcome and outcome.billing:
+                    self._bill(model, outcome.billing)
             case _:
                 pass
         self._decision_seconds.observe(took_seconds)
         self.model(entry.decision.state)
+
+    def _bill(self, model: str, billing: Billing) -> None:
+        self._trained.labels(model).inc(billing.seconds)
+        self._billed.labels(model).inc(billing.billable_seconds)
+        self._interrupted.labels(model).inc(billing.interruptions)
+        self._spot_saving.labels(model).set(billing.saving)
 
     def duplicate(self, model: str, event: Event) -> None:
         _at(self._commits, Committed.DUPLICATE.value).inc()
@@ -283,6 +299,7 @@ class Metrics:
             self._triggers_kept,
             self._fruitless,
             self._rows_untried,
+            self._spot_saving,
         )
 
 

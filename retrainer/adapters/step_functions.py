@@ -18,7 +18,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, Param
 
 from retrainer.core.effects import AnswerApproval, StartExecution
 from retrainer.core.events import ExecutionEnded
-from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.execution import Billing, Outcome, Status, Verdict
+from retrainer.core.gate import Comparison
 from retrainer.core.record import canonical
 from retrainer.ports import ConfigError, PermanentError, TransientError, UnknownExecutionError
 
@@ -316,7 +317,42 @@ def _outcome(output: str | None) -> Outcome:
         metrics=_metrics(given.get("metrics")),
         cost=_amount(given, "cost"),
         rows=None if rows is None else int(rows),
+        comparison=_comparison(given.get("comparison")),
+        billing=_billing(given.get("billing")),
     )
+
+
+def _comparison(given: object) -> Comparison | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise ValueError("comparison must be an object")  # noqa: TRY004
+    return Comparison(
+        low=_needed(_number, given, "low"),
+        high=_needed(_number, given, "high"),
+        better=_needed(_amount, given, "better"),
+        enough=_needed(_amount, given, "enough"),
+        resamplings=int(_needed(_amount, given, "resamplings")),
+    )
+
+
+def _billing(given: object) -> Billing | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict):
+        raise ValueError("billing must be an object")  # noqa: TRY004
+    return Billing(
+        seconds=_needed(_amount, given, "seconds"),
+        billable_seconds=_needed(_amount, given, "billable_seconds"),
+        interruptions=int(_needed(_amount, given, "interruptions")),
+    )
+
+
+def _needed(read: Callable[[dict[str, Any], str], float | None], given: dict[str, Any], name: str) -> float:
+    value = read(given, name)
+    if value is None:
+        raise ValueError(f"{name} is missing")
+    return value
 
 
 def _text(given: dict[str, Any], name: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import assert_never
 import pyarrow as pa
 
 from retrainer.adapters.schedules import due
+from retrainer.backtest import paired
 from retrainer.backtest.cache import Cache
 from retrainer.backtest.history import History, HistoryBatch
 from retrainer.backtest.models import Indexes, Models
@@ -274,15 +275,22 @@ class Play:
         return ExecutionEnded(execution=execution.name, status=Status.SUCCEEDED, outcome=outcome)
 
     def _judged(self, learned: Indexes) -> Outcome:
-        """Train and judge, as the state machine does: both models on the newest rows of the manifest."""
+        """Train and judge, as the state machine does: both models on the newest rows of the manifest.
+
+        What serves later has learned from those rows too where the policy says `refit`: see Models.
+        """
         if not learned:
             raise PermanentError("the manifest lists no batch of the history")
         rule, champion = self._policy.gate, self._state.champion
-        metrics, rows = self._models.on_holdout(learned, learned)
-        old = self._models.on_holdout(self.learned[champion.generation], learned)[0] if champion else None
+        metrics, rows = self._models.on_holdout(learned)
+        old = self._models.on_holdout(learned, self.learned[champion.generation])[0] if champion else None
         baselines = {name: self._models.baseline(name, learned) for name in rule.baselines}
-        asked = gate.Rule(metric=rule.metric, min_gain=rule.min_gain, baselines=rule.baselines)
-        verdict = gate.judge(metrics, old, baselines, asked)
+        asked = gate.Rule(
+            metric=rule.metric, min_gain=rule.min_gain, baselines=rule.baselines, confidence=rule.confidence
+        )
+        # To resample costs as much as to train a small model: only where the policy asks how sure a gain is.
+        sure = self._compared(learned, champion.generation) if champion and rule.confidence is not None else None
+        verdict = gate.judge(metrics, old, baselines, asked, sure)
         return Outcome(
             verdict=Verdict.PROMOTED if verdict.accepted else Verdict.REFUSED,
             why=verdict.reason,
@@ -292,7 +300,16 @@ class Play:
             metrics=metrics,
             cost=own_cost(self._policy, self._takes),
             rows=rows,
+            comparison=sure,
         )
+
+    def _compared(self, learned: Indexes, champion: int) -> gate.Comparison | None:
+        rule = self._policy.gate
+        gains = self._models.gains(learned, self.learned[champion], rule.metric)
+        if not gains:
+            return None
+        low, high = paired.interval(gains)
+        return gate.compare(low, high, paired.better(gains), gains, rule.min_gain)
 
 
 def _called(met: Met) -> str:

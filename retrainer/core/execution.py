@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from retrainer.core.evidence import Performance
+from retrainer.core.gate import Comparison
 from retrainer.core.window import Batch
 
 
@@ -58,10 +59,29 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Billing:
+    """What SageMaker says of all training jobs of an execution, those that failed too.
+
+    `seconds` is how long they ran, `billable_seconds` what of it is billed (spot is cheaper by the rest),
+    `interruptions` how often a spot instance was taken back.
+    """
+
+    seconds: float
+    billable_seconds: float
+    interruptions: int
+
+    @property
+    def saving(self) -> float:
+        """The share that spot has saved: 1 - billable / training time (SageMaker, "Managed Spot Training")."""
+        return 1 - self.billable_seconds / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """The output of a succeeded execution; `metrics` are the challenger's on the holdout, which has so many `rows`.
 
-    `cost` is what the execution has cost, in the currency of the policy; None where nobody could say.
+    `cost` is what the execution has cost, in the currency of the policy; None where nobody could say. `comparison` is
+    how sure the gain over the champion is; None without a champion, or where the evaluation did not resample.
     """
 
     verdict: Verdict
@@ -73,6 +93,8 @@ class Outcome:
     metrics: dict[str, float] = field(default_factory=dict)
     cost: float | None = None
     rows: int | None = None
+    comparison: Comparison | None = None
+    billing: Billing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,7 +66,7 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
             "training_seconds": int(policy.action.timeouts.training.total_seconds()),
             "wait_seconds": int(policy.action.timeouts.wait.total_seconds()),
         },
-        "gate": policy.gate.model_dump(mode="json"),
+        "gate": policy.gate.model_dump(mode="json", exclude_none=True),
         "approval": policy.approval,
         "input": policy.action.input,
         "poll_seconds": int(policy.action.poll.total_seconds()),
@@ -76,6 +76,7 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
             "alarms": list(policy.rollout.alarms),
         },
         "notify": list(policy.notify.on),
+        **({"refit": True} if policy.action.refit else {}),  # a policy without it asks as before there was one
     }
     return StartExecution(
         key=planned.name,

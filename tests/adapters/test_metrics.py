@@ -4,13 +4,16 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from retrainer.adapters.metrics import CONTENT_TYPE, Metrics
 from retrainer.core.decide import Decision
 from retrainer.core.effects import StartExecution
-from retrainer.core.events import EvidenceMeasured, ObjectCreated
+from retrainer.core.events import EvidenceMeasured, ExecutionEnded, ObjectCreated
 from retrainer.core.evidence import ColumnDrift, Evidence, Performance
+from retrainer.core.execution import Billing, Outcome, Status
+from retrainer.core.execution import Verdict as Promotion
 from retrainer.core.reason import Reason
 from retrainer.core.state import ModelState
 from retrainer.core.window import Batch
@@ -40,7 +43,9 @@ async def value(of: Metrics, name: str, **labels: str) -> float:
     return (await samples(of))[name, tuple(sorted(labels.items()))]
 
 
-def entry(state: ModelState, event: ObjectCreated | EvidenceMeasured, reason: Reason = Reason.MEASURING) -> Entry:
+def entry(
+    state: ModelState, event: ObjectCreated | EvidenceMeasured | ExecutionEnded, reason: Reason = Reason.MEASURING
+) -> Entry:
     return Entry(
         model=state.model,
         event=event,
@@ -151,6 +156,20 @@ async def test_a_model_without_a_policy_keeps_its_counters_and_loses_its_gauges(
     found = await samples(made)
     assert not [key for key in found if key[0] == "retrainer_drift_share"]
     assert ("retrainer_decisions_total", (("model", "recommender"), ("reason", "promoted"))) in found
+
+
+async def test_what_training_ran_and_what_of_it_is_billed_are_counted_by_model() -> None:
+    made = metrics()
+    for seconds, billable in ((90.0, 30.0), (110.0, 88.0)):
+        billing = Billing(seconds=seconds, billable_seconds=billable, interruptions=1)
+        outcome = Outcome(verdict=Promotion.REFUSED, why="", billing=billing)
+        ended = ExecutionEnded(execution="recommender-g1-00000000", status=Status.SUCCEEDED, outcome=outcome)
+        made.decided(entry(ModelState(model="recommender", version=1), ended), Committed.NEW, 0.01)
+    assert await value(made, "retrainer_training_seconds_total", model="recommender") == 200
+    assert await value(made, "retrainer_training_billable_seconds_total", model="recommender") == 118
+    assert await value(made, "retrainer_training_interruptions_total", model="recommender") == 2
+    assert await value(made, "retrainer_spot_saving", model="recommender") == pytest.approx(0.2)
+    assert await value(made, "retrainer_training_seconds_total", model="unknown") == 0
 
 
 async def test_the_ledger_and_the_policy_files_are_shown() -> None:

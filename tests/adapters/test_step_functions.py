@@ -14,7 +14,8 @@ from aiobotocore.session import get_session
 from retrainer.adapters.step_functions import StepFunctions
 from retrainer.core.effects import AnswerApproval, StartExecution
 from retrainer.core.events import ExecutionEnded
-from retrainer.core.execution import Outcome, Status, Verdict
+from retrainer.core.execution import Billing, Outcome, Status, Verdict
+from retrainer.core.gate import Comparison
 from retrainer.ports import ConfigError, PermanentError, TransientError, UnknownExecutionError
 from tests.adapters.emulator import Answers, answering, free_port, running, use
 
@@ -38,6 +39,8 @@ OUTPUT = {
     "gain": 0.01,
     "candidate": "sasrec",
     "metrics": {"ndcg_at_10": 0.12, "hit_rate_at_10": 0.2},
+    "comparison": {"low": 0.002, "high": 0.02, "better": 0.99, "enough": 0.97, "resamplings": 1000},
+    "billing": {"seconds": 90, "billable_seconds": 30, "interruptions": 2},
 }
 TOKEN = "AAAAKgAAAAIAAAAAAAAAAb-secret"
 
@@ -191,6 +194,8 @@ async def test_an_execution_runs_until_it_has_ended_with_its_outcome(world: Worl
             challenger=0.12,
             champion=0.11,
             metrics={"ndcg_at_10": 0.12, "hit_rate_at_10": 0.2},
+            comparison=Comparison(low=0.002, high=0.02, better=0.99, enough=0.97, resamplings=1000),
+            billing=Billing(seconds=90, billable_seconds=30, interruptions=2),
         ),
     )
 
@@ -280,6 +285,10 @@ LIES = (
     (json.dumps({"outcome": "promoted", "rows": -1}), "rows must not be negative"),
     (json.dumps({"outcome": "promoted", "cost": -0.5}), "cost must not be negative"),
     (json.dumps({"outcome": "promoted", "metrics": {"m": "x"}}), "m must be a number"),
+    (json.dumps({"outcome": "promoted", "comparison": []}), "comparison must be an object"),
+    (json.dumps({"outcome": "promoted", "comparison": {"low": 0.1}}), "high is missing"),
+    (json.dumps({"outcome": "promoted", "billing": 7}), "billing must be an object"),
+    (json.dumps({"outcome": "promoted", "billing": {"seconds": -1}}), "seconds must not be negative"),
     (
         json.dumps({"outcome": "promoted", "metrics": {str(i): i for i in range(65)}}),
         "metrics must be an object of at most 64",

@@ -107,6 +107,21 @@ def test_a_challenger_that_gains_too_little_is_refused(drifting: Path, cached: P
     assert "refused" in result.reasons
 
 
+def test_a_gain_has_to_be_as_sure_as_the_policy_asks(drifting: Path, cached: Path) -> None:
+    sure = played(drifting, cached, gate={"metric": "accuracy", "confidence": 0.9})
+    promoted = [r for r in sure.counted if r.verdict is Verdict.PROMOTED]
+    assert promoted
+    assert all("resamplings) meets the least gain of 0.0000 in 90 %: it is exceeded in" in r.why for r in promoted)
+    first = promoted[0]
+    gain = (first.challenger or 0.0) - (first.champion or 0.0)
+    assert gain > 0
+    asked = {"metric": "accuracy", "min_gain": gain - 0.001, "confidence": 0.99}
+    unsure = played(drifting, cached, gate=asked)
+    (same,) = (r for r in unsure.counted if r.planned_at == first.planned_at)
+    assert same.verdict is Verdict.REFUSED
+    assert f"resamplings) misses the least gain of {gain - 0.001:.4f} in 99 %" in same.why
+
+
 def test_a_baseline_that_is_not_beaten_refuses_the_first_model_too(steady: Path, cached: Path) -> None:
     with pytest.raises(ConfigError, match="has no popularity; write majority"):
         played(steady, cached, gate={"metric": "accuracy", "baselines": ["popularity"]})

@@ -1,5 +1,6 @@
 """What is compared with what: seasons of the reference, the grid that profiles are counted on, and where they lie."""
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -148,3 +149,14 @@ def test_the_first_stay_the_first_and_an_overwritten_one_is_replaced() -> None:
     assert names(known) == ["a", "b"]
     newer = replace(batch("a"), version="2")
     assert first(known, newer, most=2) == (batch("b"), newer)
+
+
+@pytest.mark.parametrize(("settings", "more"), [((), {}), (("gate.confidence = 0.95",), {"confidence": 0.95})])
+def test_a_gate_without_a_confidence_is_asked_as_before_there_was_one(
+    settings: tuple[str, ...], more: dict[str, float]
+) -> None:
+    policy = policy_with(*settings)
+    planned = plan.execution(policy, ModelState(model="m"), "x", "m-1", MONDAY)
+    gate = json.loads(plan.start(policy, planned).input)["gate"]
+    rule = policy.gate
+    assert gate == {"metric": rule.metric, "min_gain": rule.min_gain, "baselines": list(rule.baselines)} | more

@@ -59,6 +59,13 @@ def test_the_order_of_a_dictionary_says_nothing() -> None:
     assert ended({"a": 1.0, "b": 2.0}) == ended({"b": 2.0, "a": 1.0})
 
 
+def test_an_end_of_before_gains_were_resampled_and_jobs_billed_is_read() -> None:
+    text = '{"execution":"m-g1-0","status":"SUCCEEDED","outcome":{"verdict":"promoted","why":"better","cost":2.5}}'
+    ended = record.load_event("ExecutionEnded", text)
+    assert isinstance(ended, ExecutionEnded)
+    assert ended.outcome == Outcome(verdict=Verdict.PROMOTED, why="better", cost=2.5, comparison=None, billing=None)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_number_cannot_be_written_down(value: float) -> None:
     outcome = Outcome(verdict=Verdict.PROMOTED, why="", challenger=value)

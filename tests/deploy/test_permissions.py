@@ -38,6 +38,7 @@ NEEDS_STAR = {
     "ecr:GetAuthorizationToken": "a token is the registry's, not a repository's",
     "cloudwatch:PutMetricData": "metrics have no ARN; the namespace condition narrows it",
     "sagemaker:ListModelPackages": "a list has no resource",
+    "sagemaker:ListTrainingJobs": "a list has no resource",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.definition import ASL, PROFILE_ASL, Node, all_tasks, definition, states, tasks
+from trainer import classification, progress, ranking
 
 FAILURE = "Notify of the failure"
 # Where a failing task does not lead to the failure path, and why.
@@ -136,9 +137,26 @@ def test_on_demand_continues_from_the_checkpoint_of_spot() -> None:
     assert spot["TrainingJobName.$"] != on_demand["TrainingJobName.$"]
 
 
+def test_a_training_container_is_told_where_its_data_lies_since_it_sees_files_alone() -> None:
+    for name in ("Train on spot", "Train on demand"):
+        request = tasks()[name]["Parameters"]
+        channels = {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri.$"] for c in request["InputDataConfig"]}
+        told = request["Environment"]
+        assert {channel: told[f"DATA_URI_{channel.upper()}.$"] for channel in channels} == channels
+        assert (told["DATA_MANIFEST_URI.$"], told["DATA_MANIFEST_SHA256.$"]) == ("$.manifest.uri", "$.manifest.sha256")
+
+
+def test_sagemaker_is_told_how_to_read_every_metric_off_the_log() -> None:
+    problems = (*ranking.METRIC_NAMES, *classification.METRIC_NAMES)
+    assert {definition["Name"] for definition in progress.METRIC_DEFINITIONS} == {*problems, "train_loss", "epoch"}
+    for name in ("Train on spot", "Train on demand"):
+        algorithm = tasks()[name]["Parameters"]["AlgorithmSpecification"]
+        assert algorithm["MetricDefinitions"] == list(progress.METRIC_DEFINITIONS)
+
+
 def test_every_ending_has_the_output_the_observer_reads() -> None:
     wanted = "outcome reason decision_id model generation model_package_arn metric challenger champion gain candidate "
-    wanted += "metrics rows cost"
+    wanted += "metrics rows comparison cost billing"
     assert [key.removesuffix(".$") for key in definition()["States"]["Conclude"]["Parameters"]] == wanted.split()
     endings = {s["Parameters"]["outcome"] for _, s in states() if s.get("ResultPath") == "$.conclusion"}
     assert endings == {"promoted", "refused", "rejected", "superseded"}

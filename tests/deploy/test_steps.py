@@ -44,6 +44,51 @@ def test_no_candidate_left_is_an_error_that_names_them() -> None:
         evaluate.evaluate(measured(a=None), TRAINED, "ndcg", "m")
 
 
+def against(**found: Any) -> dict[str, Any]:
+    """An evaluation of one challenger whose gain was resampled, or something else in place of that."""
+    told = {
+        "difference": 0.02,
+        "low": 0.0,
+        "high": 0.04,
+        "probability_better": 0.75,
+        "resampled": [0, 0.01, 0.02, 0.04],
+    }
+    document = measured(a=0.12)
+    document["challengers"][0]["against_champion"] = {"ndcg": told | found}
+    return document
+
+
+def test_how_sure_the_gain_is_goes_with_it_in_five_numbers() -> None:
+    found = evaluate.evaluate(against(), TRAINED, "ndcg", "m", min_gain=0.02)
+    assert found["comparison"] == {"low": 0.0, "high": 0.04, "better": 0.75, "enough": 0.375, "resamplings": 4}
+
+
+def test_an_evaluation_of_before_says_nothing_of_how_sure_it_is() -> None:
+    assert evaluate.evaluate(measured(a=0.2), TRAINED, "ndcg", "m")["comparison"] is None
+    without = against() | {"champion": None}
+    assert evaluate.evaluate(without, TRAINED, "ndcg", "m")["comparison"] is None
+
+
+@pytest.mark.parametrize("lie", [{"low": None}, {"resampled": []}, {"resampled": ["x"]}, {"resampled": 7}])
+def test_a_comparison_that_is_not_as_agreed_is_named(lie: dict[str, Any]) -> None:
+    with pytest.raises(EvaluationError, match=r"against_champion of x-a-0 in evaluation\.json is not as agreed"):
+        evaluate.evaluate(against(**lie), TRAINED, "ndcg", "m")
+
+
+def test_an_image_without_reports_of_its_own_registers_its_evaluation(bucket: str) -> None:
+    place = f"executions/{EXECUTION}/evaluation"
+    s3 = client("s3")
+    assert evaluate.quality_uri(s3, bucket, EXECUTION, "x-a-0") == f"s3://{bucket}/{place}/evaluation.json"
+    s3.put_object(Bucket=bucket, Key=f"{place}/model_quality/x-a-0.json", Body=b'{"ranking_metrics": {}}')
+    own = f"s3://{bucket}/{place}/model_quality/x-a-0.json"
+    assert evaluate.quality_uri(s3, bucket, EXECUTION, "x-a-0") == own
+    old = STATE | {"evaluation": {k: v for k, v in STATE["evaluation"].items() if k != "quality_uri"}}
+    for state, told in ((old, "evaluation/evaluation.json"), (STATE, "-sasrec-0.json")):
+        asked = {"request": state, "evaluation": state["evaluation"], "execution": EXECUTION}
+        source = register.package(asked, "image")["ModelMetrics"]["ModelQuality"]["Statistics"]
+        assert source["S3Uri"].endswith(told)
+
+
 def test_an_evaluation_that_left_no_file_is_named(bucket: str) -> None:
     asked = {"bucket": bucket, "execution": EXECUTION, "candidates": TRAINED, "metric": "ndcg"}
     with pytest.raises(EvaluationError, match=rf"left no s3://{bucket}/executions/{EXECUTION}/evaluation/"):
@@ -57,6 +102,14 @@ def test_the_gate_speaks_as_the_core_does() -> None:
         "reason": "ndcg_at_10 0.1200 and beats popularity; there is no champion yet.",
         "gain": None,
     }
+
+
+def test_the_gate_hears_of_the_confidence_and_of_how_sure_the_gain_is() -> None:
+    found = evaluate.evaluate(against(), TRAINED, "ndcg", "m", min_gain=0.01)
+    rule = {"metric": "ndcg", "min_gain": 0.01, "baselines": [], "confidence": 0.8}
+    verdict = gate.handler({"evaluation": found, "rule": rule}, None)
+    assert not verdict["accepted"]
+    assert verdict["reason"].endswith("misses the least gain of 0.0100 in 80 %: it is exceeded in 62.5 % of them.")
 
 
 def test_a_package_is_registered_once_however_often_it_is_asked_for(aws: LocalAws, model: str) -> None:

@@ -65,6 +65,18 @@ def hyper(score: str) -> dict[str, str]:
     }.get(score, {"score": score})
 
 
+def billed(execution: str) -> dict[str, float]:
+    """What SageMaker says of the execution's training jobs."""
+    sagemaker = client("sagemaker")
+    found = sagemaker.list_training_jobs(NameContains=execution)["TrainingJobSummaries"]
+    jobs = [sagemaker.describe_training_job(TrainingJobName=job["TrainingJobName"]) for job in found]
+    return {
+        "seconds": sum(job["TrainingTimeInSeconds"] for job in jobs),
+        "billable_seconds": sum(job["BillableTimeInSeconds"] for job in jobs),
+        "interruptions": sum(c["Status"] == "Interrupted" for job in jobs for c in job["SecondaryStatusTransitions"]),
+    }
+
+
 @pytest.fixture(scope="module")
 def stack(aws: LocalAws, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     built = package.assemble(tmp_path_factory.mktemp("build"))
@@ -91,7 +103,9 @@ def test_the_better_of_two_candidates_is_promoted(stack: Stack, model: str) -> N
         "candidate": "c1",
         "metrics": {"ndcg_at_10": 0.2},
         "rows": 1,
+        "comparison": None,
         "cost": None,
+        "billing": billed(ended["name"]),
     }
     sagemaker = client("sagemaker")
     assert sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"] == "Approved"
@@ -115,6 +129,21 @@ def test_a_worse_model_is_refused_and_a_better_one_replaces_the_champion(stack: 
     better = json.loads(stack.run(model, 3, "0.3")["output"])
     assert (better["outcome"], better["champion"]) == ("promoted", 0.2)
     assert stack.champion(model)["generation"] == 3
+    sure = {"low": 0.05, "high": 0.15, "better": 1.0, "enough": 1.0, "resamplings": 1000}
+    assert better["comparison"] == pytest.approx(sure)
+    assert "a gain of +0.1000 (95 % interval +0.0500 to +0.1500, better in 100 % of 1,000" in better["reason"]
+    package = client("sagemaker").describe_model_package(ModelPackageName=better["model_package_arn"])
+    report = package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    assert report.endswith(f"/evaluation/model_quality/{package['CustomerMetadataProperties']['training_job']}.json")
+
+
+def test_a_gain_that_is_not_sure_enough_is_refused(stack: Stack, model: str) -> None:
+    assert stack.run(model, 1, "0.2")["status"] == "SUCCEEDED"
+    rule = {"metric": "ndcg_at_10", "min_gain": 0.1, "baselines": [], "confidence": 0.95}
+    output = json.loads(stack.run(model, 2, "0.3", gate=rule)["output"])
+    assert output["outcome"] == "refused"
+    assert output["comparison"]["enough"] == 0.5
+    assert output["reason"].endswith("misses the least gain of 0.1000 in 95 %: it is exceeded in 50 % of them.")
 
 
 def test_a_failing_candidate_does_not_end_the_others(stack: Stack, model: str) -> None:
@@ -133,6 +162,10 @@ def test_what_spot_cannot_finish_in_time_is_trained_on_demand(aws: LocalAws, sta
     assert (spot["TrainingJobStatus"], spot["SecondaryStatus"]) == ("Stopped", "MaxWaitTimeExceeded")
     assert on_demand["TrainingJobStatus"] == "Completed"
     assert on_demand["CheckpointConfig"] == spot["CheckpointConfig"]
+    billing = json.loads(ended["output"])["billing"]
+    assert billing == billed(ended["name"])
+    assert billing["interruptions"] > 0
+    assert billing["billable_seconds"] < billing["seconds"]
 
 
 def test_code_that_fails_on_spot_is_not_paid_for_again_at_the_full_price(stack: Stack, model: str) -> None:

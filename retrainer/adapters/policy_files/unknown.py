@@ -33,6 +33,8 @@ _CALLED: Final = {
     "freezes.day": "from: and to:, twice the same day",
     "windows.size": "current: {rows: N}",
     "gate.threshold": "min_gain: what it must be better by",
+    "gate.alpha": "confidence: one less it, as in 0.95",
+    "gate.significance": "confidence: the share of the resamplings, as in 0.95",
     "guards.max_concurrency": "fleet: {concurrency: N}",
     "rollout.canary": "canary_percent: 10",
 }

@@ -11,6 +11,10 @@ from retrainer.core.policy.duration import Declared, Duration, Period
 Instance = Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
 
 
+REFIT = "refit"
+"""What stands in the place of a candidate's name in the name of the training job on train and holdout."""
+
+
 class Candidate(Declared):
     """One training job of the execution; the best of them is the challenger."""
 
@@ -64,6 +68,9 @@ class Action(Declared):
     holdout_share: float = Field(
         default=0.1, gt=0, lt=0.5, description="The newest share of the rows, kept from the training for the gate"
     )
+    refit: bool = Field(
+        default=False, description="Whether the accepted model is trained once more, on the holdout too, before it serves"
+    )
     candidates: tuple[Candidate, ...] = Field(
         min_length=1, max_length=8, description="Training jobs beside one another; the best is the challenger"
     )
@@ -89,6 +96,8 @@ class Action(Declared):
         names = [c.name for c in self.candidates]
         if len(set(names)) < len(names):
             raise ValueError(f"candidate names must differ, and {', '.join(names)} do not")
+        if self.refit and REFIT in names:
+            raise ValueError(f"with refit, the job of that name is {REFIT}'s; call the candidate something else")
         return self
 
 
@@ -97,6 +106,12 @@ class GateRule(Declared):
 
     metric: str = Field(pattern=r"^[a-z0-9_]+$", description="The metric that decides, as in ndcg_at_10")
     min_gain: float = Field(default=0.0, description="Over the champion, in units of the metric")
+    confidence: float | None = Field(
+        default=None,
+        ge=0.5,
+        lt=1,
+        description="Share of the resampled holdouts that must gain so much, as in 0.95; left out: the gain decides",
+    )
     baselines: tuple[str, ...] = Field(default=(), description="Comparators that it must beat")
 
 
