@@ -29,7 +29,9 @@ from trainer.popularity import popularity, recent_popularity
 from trainer.ranking import Ranker
 
 SEEDS = range(3)
-SETTINGS = recommender.Hyperparameters(epochs=12, dropout=0.35, validation_share=0.0, interruption_seconds=1e9)
+SETTINGS = recommender.Hyperparameters(
+    epochs=12, dropout=0.35, batch_windows=16, validation_share=0.0, interruption_seconds=1e9
+)
 CLOSED: dict[str, Callable[[Interactions], Ranker]] = {
     "popularity": popularity,
     "recent popularity": recent_popularity,
