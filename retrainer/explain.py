@@ -277,6 +277,10 @@ def _outcome(outcome: Facts) -> Sequence[str]:
         seen.append(f"{outcome['metric']}: challenger {outcome['challenger']:.4f}{champion}")
     if outcome.get("cost") is not None:
         seen.append(f"cost {outcome['cost']:.2f}")
+    if outcome.get("refit") is not None:
+        seen.append(
+            "trained once more, on the holdout too" if outcome["refit"] else "the refit failed: goes on as measured"
+        )
     if billing := outcome.get("billing"):
         saving = Billing(**billing).saving
         spot = f", spot saved {saving:.0%}" if saving else ""

@@ -3,10 +3,10 @@
     python -m bench.trainer.drift [FIRST_YEAR [YEAR_AFTER_THE_LAST]]
 
 The decisions are the daemon's own `decide`, as `retrainer backtest` runs it, on the policy's own triggers, gate and
-holdout; the model is EASE. Everything before the first year is the first model's. What it is compared with is trained
+refit; the model is EASE. Everything before the first year is the first model's. What it is compared with is trained
 after every quarter on all rows, with nothing held out, and never refused: it is better than any policy with a gate.
 
-The settings of policies/recommender.yaml were chosen on 2000-2003 (`python -m bench.trainer.drift 2000 2004`).
+The settings of policies/recommender.yaml were chosen on 1998-2003 (`python -m bench.trainer.drift 1998 2004`).
 """
 
 import sys
@@ -33,7 +33,6 @@ from retrainer.demo import movielens
 POLICY = Path("policies/recommender.yaml")
 FIRST, AFTER = 2004, 2017
 EXECUTION = timedelta(minutes=1)
-NOTHING_HELD_OUT = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,19 +66,20 @@ def replay(policy: Policy, history: History) -> Replayed:
     champions = {score.index: learned[score.generation] for score in result.scores if score.index}
     made = [r for r in result.retrainings if not r.first and r.through < len(history) - 1]
     return Replayed(
-        policy=_ndcg(policy, history, policy.action.holdout_share, champions),
-        always=_ndcg(policy, history, NOTHING_HELD_OUT, {q: tuple(range(q)) for q in quarters}),
-        never=_ndcg(policy, history, NOTHING_HELD_OUT, dict.fromkeys(quarters, (0,))),
+        policy=_ndcg(policy, history, champions, refit=policy.action.refit),
+        always=_ndcg(policy, history, {q: tuple(range(q)) for q in quarters}, refit=True),
+        never=_ndcg(policy, history, dict.fromkeys(quarters, (0,)), refit=True),
         retrainings=len(made),
         refused=sum(r.verdict is Verdict.REFUSED for r in made),
         quarters=len(quarters),
     )
 
 
-def _ndcg(policy: Policy, history: History, holdout_share: float, learned: Mapping[int, Indexes]) -> float:
+def _ndcg(policy: Policy, history: History, learned: Mapping[int, Indexes], *, refit: bool) -> float:
     """The mean over the rows of these batches, each answered by what was learned from those; 0 without a model."""
     task = tasks.task(policy, seed=0)
-    models = Models(history, task, family(policy.backtest), Cache(None), holdout_share=holdout_share)
+    share = policy.action.holdout_share
+    models = Models(history, task, family(policy.backtest), Cache(None), holdout_share=share, refit=refit)
     gain, rows = 0.0, 0
     for index, batches in learned.items():
         table = history.table(index)

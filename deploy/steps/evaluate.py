@@ -3,6 +3,9 @@
 The candidate with the best gate metric is the challenger; metrics are reduced to their point estimates here, and the
 comparison with the champion to how sure its gain is, because a state's payload is small. The intervals and the
 resampled differences stay in evaluation.json for whoever wants them.
+
+Where the policy says `refit`, it is asked twice: once the accepted challenger was trained again, on the holdout too,
+the figures stay those of the model that was measured, and the model is the one to register.
 """
 
 import math
@@ -76,6 +79,12 @@ def billing(sagemaker: "SageMakerClient", execution: str) -> dict[str, float]:
     }
 
 
+def recipe(asked: Sequence[Mapping[str, Any]], candidate: str) -> dict[str, Any] | None:
+    """What a candidate was trained with; None where the request does not say it, as old ones do not."""
+    found = (a for a in asked if a["name"] == candidate)
+    return next(({name: a[name] for name in ("hyperparameters", "instance_type")} for a in found), None)
+
+
 def quality_uri(s3: "S3Client", bucket: str, execution: str, job: str) -> str:
     """The challenger's report in the registry's form; an image of somebody's own may write evaluation.json alone."""
     own = names.within(bucket, execution, f"evaluation/model_quality/{job}.json")
@@ -115,9 +124,14 @@ def handler(event: dict[str, Any], _context: object) -> dict[str, Any]:
     models_uri = str(names.within(bucket, execution, "models"))
     # An execution that began before the gate looked at the resamplings says no min_gain here.
     found = evaluate(document.body, event["candidates"], event["metric"], models_uri, event.get("min_gain", 0.0))
-    sagemaker = clients.sagemaker()
-    return found | {
+    sagemaker, trained, asked = clients.sagemaker(), list(event["candidates"]), event.get("asked", ())
+    found |= {
         "quality_uri": quality_uri(clients.s3(), bucket, execution, found["job"]),
-        "cost": cost(sagemaker, event["candidates"], event.get("asked", ())),
-        "billing": billing(sagemaker, execution),
+        "recipe": recipe(asked, found["candidate"]),
+        "refit": bool(event["refit"]) if "refit" in event else None,  # null: it was tried, and failed
     }
+    if found["refit"]:
+        job = event["refit"]
+        trained.append({"name": found["candidate"], "status": "trained", "job": job})
+        found |= {"job": job, "model_data_url": f"{models_uri}/{job}/output/model.tar.gz"}
+    return found | {"cost": cost(sagemaker, trained, asked), "billing": billing(sagemaker, execution)}

@@ -5,7 +5,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from botocore.exceptions import BotoCoreError, ClientError
+
 from steps import clients
+from steps.evaluate import billing
 
 SUBJECT_MAX = 100
 CAUSE_MAX = 1000
@@ -46,11 +49,26 @@ def failure(event: Mapping[str, Any]) -> dict[str, str]:
     return explain_candidates(caught["candidates"]) if "candidates" in caught else explain(caught)
 
 
+def billed(execution: str) -> str:
+    """What its training took, after the cause: an execution that fails has no output, and the daemon reads it here.
+
+    In the words that Billing.of_failed of retrainer/core/execution.py knows. Empty where nothing was trained, and
+    where SageMaker does not say: the failure has to be told all the same.
+    """
+    try:
+        told = billing(clients.sagemaker(), execution)
+    except (BotoCoreError, ClientError):
+        return ""
+    seconds, billable, times = (told[name] for name in ("seconds", "billable_seconds", "interruptions"))
+    return f" Trained {seconds} s, billed {billable} s, interrupted {times} times." if any(told.values()) else ""
+
+
 def handler(event: dict[str, Any], _context: object) -> dict[str, str]:
     """`{"outcome": ...}` for an execution that came to an end, `{"caught": ...}` for one that failed."""
     topic, execution = os.environ["TOPIC_ARN"], event["execution"]
     if "caught" in event:
         told = failure(event)
+        told["cause"] += billed(execution)
         if is_wanted(event, "failed"):
             publish(clients.sns(), topic, f"{execution} failed: {told['error']}", {"execution": execution, **told})
         return told

@@ -43,7 +43,8 @@ def package(event: Mapping[str, Any], image: str) -> dict[str, Any]:
             "manifest_sha256": request["manifest"]["sha256"],
             "metric": request["gate"]["metric"],
             "value": f"{evaluation['challenger']:.6f}",
-        },
+        }
+        | ({"refit": str(evaluation["refit"]).lower()} if evaluation.get("refit") is not None else {}),
     }
 
 

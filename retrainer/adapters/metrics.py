@@ -258,11 +258,11 @@ class Metrics:
         match entry.event:
             case EvidenceMeasured(evidence=evidence):
                 self._refused.labels(model).inc(len(evidence.refused))
-            case ExecutionEnded(status=status, outcome=outcome):
+            case ExecutionEnded(status=status, outcome=outcome, billing=billing):
                 self._ended.labels(model, status.value).inc()
                 self._cost.labels(model).inc((outcome and outcome.cost) or 0.0)
-                if outcome and outcome.billing:
-                    self._bill(model, outcome.billing)
+                if billing := (outcome.billing if outcome else billing):
+                    self._bill(model, billing)
             case _:
                 pass
         self._decision_seconds.observe(took_seconds)

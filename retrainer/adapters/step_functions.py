@@ -169,12 +169,10 @@ class StepFunctions:
         """Those of the executions that are listed as running: a call or two a state machine, however many they are."""
         machines = {arn.rpartition(":")[0].replace(":execution:", ":stateMachine:") for arn in arns}
         listed: set[str] = set()
+        pages = self._states.get_paginator("list_executions")
         for machine in sorted(machines):
-            pages = self._states.get_paginator("list_executions").paginate(
-                stateMachineArn=machine, statusFilter="RUNNING"
-            )
             try:
-                async for page in pages:
+                async for page in pages.paginate(stateMachineArn=machine, statusFilter="RUNNING"):
                     listed.update(e["executionArn"] for e in page["executions"])
             except _FAILURES as error:
                 raise _translated(f"listing the executions of {machine}", error) from error
@@ -203,7 +201,8 @@ class StepFunctions:
             return None
         if seen["status"] == "SUCCEEDED":
             return _succeeded(name, seen)
-        return ExecutionEnded(execution=name, status=Status(seen["status"]), cause=_cause(seen))
+        billing = Billing.of_failed(seen.get("cause", ""))
+        return ExecutionEnded(execution=name, status=Status(seen["status"]), cause=_cause(seen), billing=billing)
 
     async def status(self, arn: str) -> tuple[Status | None, str]:
         """What has become of an execution, None while it runs, and the cause; its output is not looked at.
@@ -319,6 +318,7 @@ def _outcome(output: str | None) -> Outcome:
         rows=None if rows is None else int(rows),
         comparison=_comparison(given.get("comparison")),
         billing=_billing(given.get("billing")),
+        refit=_truth(given, "refit"),
     )
 
 
@@ -352,6 +352,13 @@ def _needed(read: Callable[[dict[str, Any], str], float | None], given: dict[str
     value = read(given, name)
     if value is None:
         raise ValueError(f"{name} is missing")
+    return value
+
+
+def _truth(given: dict[str, Any], name: str) -> bool | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false")
     return value
 
 
@@ -389,5 +396,4 @@ def _metrics(value: object) -> dict[str, float]:
         return {}
     if not isinstance(value, dict) or len(value) > METRICS_MAX:
         raise ValueError(f"metrics must be an object of at most {METRICS_MAX} numbers")
-    numbers = {_bounded(name): _number(value, name) for name in value}
-    return {name: number for name, number in numbers.items() if number is not None}
+    return {_bounded(name): number for name in value if (number := _number(value, name)) is not None}

@@ -1,5 +1,6 @@
 """One policy over one history: what happens, in order, and what answers the effects of each decision."""
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -94,6 +95,7 @@ class Play:
         self._served: dict[int, tuple[int, float, int]] = {}
         self._drift: dict[int, float] = {}
         self._logs: dict[str, tuple[int, int]] = {}
+        self._holdout_shares: dict[int, float] = {}
         self.learned: dict[int, Indexes] = {}
         self.steps: list[Step] = []
         self.retrainings: list[Retraining] = []
@@ -229,6 +231,7 @@ class Play:
         assert execution
         learned = tuple(self._places[b.key] for b in execution.batches if b.key in self._places)
         self.learned[execution.generation] = learned
+        self._holdout_shares[execution.generation] = json.loads(effect.input)["data"]["holdout_share"]
         self.retrainings.append(self._planned(execution, learned))
         place = len(self.retrainings) - 1
         self._at(self._now + self._takes, _ENDED, partial(self._end, execution, place))
@@ -269,12 +272,12 @@ class Play:
 
     def _ended(self, execution: Execution) -> ExecutionEnded:
         try:
-            outcome = self._judged(self.learned[execution.generation])
+            outcome = self._judged(self.learned[execution.generation], self._holdout_shares[execution.generation])
         except PermanentError as error:
             return ExecutionEnded(execution=execution.name, status=Status.FAILED, cause=str(error))
         return ExecutionEnded(execution=execution.name, status=Status.SUCCEEDED, outcome=outcome)
 
-    def _judged(self, learned: Indexes) -> Outcome:
+    def _judged(self, learned: Indexes, share: float) -> Outcome:
         """Train and judge, as the state machine does: both models on the newest rows of the manifest.
 
         What serves later has learned from those rows too where the policy says `refit`: see Models.
@@ -282,14 +285,14 @@ class Play:
         if not learned:
             raise PermanentError("the manifest lists no batch of the history")
         rule, champion = self._policy.gate, self._state.champion
-        metrics, rows = self._models.on_holdout(learned)
-        old = self._models.on_holdout(learned, self.learned[champion.generation])[0] if champion else None
-        baselines = {name: self._models.baseline(name, learned) for name in rule.baselines}
+        metrics, rows = self._models.on_holdout(learned, share)
+        old = self._models.on_holdout(learned, share, self.learned[champion.generation])[0] if champion else None
+        baselines = {name: self._models.baseline(name, learned, share) for name in rule.baselines}
         asked = gate.Rule(
             metric=rule.metric, min_gain=rule.min_gain, baselines=rule.baselines, confidence=rule.confidence
         )
         # To resample costs as much as to train a small model: only where the policy asks how sure a gain is.
-        sure = self._compared(learned, champion.generation) if champion and rule.confidence is not None else None
+        sure = self._compared(learned, share, champion.generation) if champion and rule.confidence is not None else None
         verdict = gate.judge(metrics, old, baselines, asked, sure)
         return Outcome(
             verdict=Verdict.PROMOTED if verdict.accepted else Verdict.REFUSED,
@@ -301,11 +304,12 @@ class Play:
             cost=own_cost(self._policy, self._takes),
             rows=rows,
             comparison=sure,
+            refit=True if verdict.accepted and self._policy.action.refit else None,
         )
 
-    def _compared(self, learned: Indexes, champion: int) -> gate.Comparison | None:
+    def _compared(self, learned: Indexes, share: float, champion: int) -> gate.Comparison | None:
         rule = self._policy.gate
-        gains = self._models.gains(learned, self.learned[champion], rule.metric)
+        gains = self._models.gains(learned, share, self.learned[champion], rule.metric)
         if not gains:
             return None
         low, high = paired.interval(gains)

@@ -114,10 +114,10 @@ class Backtests:
         task = tasks.task(policy, self._settings.seed)
         check_gate(policy, task)
         wanted = family(policy.backtest)
-        share = policy.action.holdout_share
-        key = named(list(task.identity), list(wanted.identity), share)
+        share, refit = policy.action.holdout_share, policy.action.refit
+        key = named(list(task.identity), list(wanted.identity), share, refit)
         if key not in self._models:
-            self._models[key] = Models(self.history, task, wanted, self._cache, holdout_share=share)
+            self._models[key] = Models(self.history, task, wanted, self._cache, holdout_share=share, refit=refit)
         return self._models[key]
 
     def _optimum(self, policy: Policy, play: Play, result: Result, price: float, tell: Tell) -> Optimum:

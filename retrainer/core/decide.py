@@ -73,7 +73,7 @@ def _consider(policy: Policy, taken: Step, identity: str, now: datetime, fleet: 
     decision = decision_id(state.model, state.version)
     new = plan.execution(policy, state, identity, decision, now)
     report = plan.report(policy, state, decision, now)
-    effects: tuple[Effect, ...] = (*taken.effects, plan.start(policy, new), *((report,) if report else ()))
+    effects: tuple[Effect, ...] = (*taken.effects, plan.start(policy, state, new), *((report,) if report else ()))
     said = f"{new.name}; {asked}" if taken.reason in _PLAIN else f"{new.name}; {asked}; after {taken.detail}"
     return Step(plan.planned(state, new, now - policy.guards.longest_period), Reason.RETRAINING, said, effects)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from retrainer.core.evidence import Evidence
-from retrainer.core.execution import Outcome, Status
+from retrainer.core.execution import Billing, Outcome, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +49,13 @@ class ExecutionStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionEnded:
-    """The observer saw the execution's end. `outcome` is None unless it succeeded."""
+    """The observer saw the execution's end. `outcome` is None unless it succeeded; `billing` is of one that failed."""
 
     execution: str
     status: Status
     outcome: Outcome | None = None
     cause: str = ""
+    billing: Billing | None = None
 
     @property
     def identity(self) -> str:

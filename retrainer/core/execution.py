@@ -1,5 +1,6 @@
 """A retraining in flight: its name, its attempt, and how it ended."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -58,6 +59,10 @@ class Verdict(StrEnum):
     SUPERSEDED = "superseded"
 
 
+_FAILED = re.compile(r" Trained (\d{1,15}) s, billed (\d{1,15}) s, interrupted (\d{1,9}) times\.$", re.ASCII)
+"""What deploy/steps/notify.py writes after a cause, as an execution that fails has no output."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Billing:
     """What SageMaker says of all training jobs of an execution, those that failed too.
@@ -70,6 +75,14 @@ class Billing:
     billable_seconds: float
     interruptions: int
 
+    @classmethod
+    def of_failed(cls, cause: str) -> "Billing | None":
+        """As the cause of a failed execution tells of it at its end; None where nothing was trained."""
+        told = _FAILED.search(cause)
+        if told is None:
+            return None
+        return cls(seconds=float(told[1]), billable_seconds=float(told[2]), interruptions=int(told[3]))
+
     @property
     def saving(self) -> float:
         """The share that spot has saved: 1 - billable / training time (SageMaker, "Managed Spot Training")."""
@@ -81,7 +94,9 @@ class Outcome:
     """The output of a succeeded execution; `metrics` are the challenger's on the holdout, which has so many `rows`.
 
     `cost` is what the execution has cost, in the currency of the policy; None where nobody could say. `comparison` is
-    how sure the gain over the champion is; None without a champion, or where the evaluation did not resample.
+    how sure the gain over the champion is; None without a champion, or where the evaluation did not resample. `refit`
+    is whether the challenger goes on as trained once more, on the holdout too; False where that failed and it goes on
+    as it was measured, None where it was not asked for or not accepted.
     """
 
     verdict: Verdict
@@ -95,6 +110,7 @@ class Outcome:
     rows: int | None = None
     comparison: Comparison | None = None
     billing: Billing | None = None
+    refit: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

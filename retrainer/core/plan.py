@@ -34,7 +34,7 @@ def execution(policy: Policy, state: ModelState, identity: str, decision: str, n
     )
 
 
-def start(policy: Policy, planned: Execution) -> StartExecution:
+def start(policy: Policy, state: ModelState, planned: Execution) -> StartExecution:
     """The effect that starts it: every text in it is fixed here, and stays what it is at every retry."""
     bucket = policy.data.bucket
     manifest = canonical(
@@ -56,7 +56,7 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
             "format": policy.data.format,
             "required_columns": list(policy.data.required_columns),
             "timestamp": policy.data.timestamp,
-            "holdout_share": policy.action.holdout_share,
+            "holdout_share": _holdout_share(policy, state, planned),
             "rows": _rows(planned.batches),
         },
         "candidates": [_candidate(c, planned.generation) for c in policy.action.candidates],
@@ -86,6 +86,15 @@ def start(policy: Policy, planned: Execution) -> StartExecution:
         manifest=manifest,
         input=canonical(given),
     )
+
+
+def _holdout_share(policy: Policy, state: ModelState, planned: Execution) -> float:
+    """With `refit`, at most what the champion has not learned from: on other rows it would look too good."""
+    share = policy.action.holdout_share
+    if not policy.action.refit or state.champion is None:
+        return share
+    new = _rows(tuple(b for b in planned.batches if b not in state.training))
+    return min(share, new / _rows(planned.batches)) if new else share
 
 
 def measure(policy: Policy, state: ModelState, key: str, now: datetime) -> MeasureEvidence | None:

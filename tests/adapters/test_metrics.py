@@ -172,6 +172,16 @@ async def test_what_training_ran_and_what_of_it_is_billed_are_counted_by_model()
     assert await value(made, "retrainer_training_seconds_total", model="unknown") == 0
 
 
+async def test_the_training_of_a_failed_execution_is_counted_as_well() -> None:
+    made = metrics()
+    billing = Billing(seconds=90.0, billable_seconds=30.0, interruptions=1)
+    ended = ExecutionEnded(execution="recommender-g1-00000000", status=Status.FAILED, billing=billing)
+    made.decided(entry(ModelState(model="recommender", version=1), ended), Committed.NEW, 0.01)
+    assert await value(made, "retrainer_training_seconds_total", model="recommender") == 90
+    assert await value(made, "retrainer_training_billable_seconds_total", model="recommender") == 30
+    assert await value(made, "retrainer_training_interruptions_total", model="recommender") == 1
+
+
 async def test_the_ledger_and_the_policy_files_are_shown() -> None:
     made = metrics()
     made.ledger({"decisions": 12, "effects_owed": 3}, size_bytes=4096)

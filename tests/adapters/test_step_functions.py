@@ -41,7 +41,9 @@ OUTPUT = {
     "metrics": {"ndcg_at_10": 0.12, "hit_rate_at_10": 0.2},
     "comparison": {"low": 0.002, "high": 0.02, "better": 0.99, "enough": 0.97, "resamplings": 1000},
     "billing": {"seconds": 90, "billable_seconds": 30, "interruptions": 2},
+    "refit": True,
 }
+TOOK = " Trained 90 s, billed 30 s, interrupted 2 times."
 TOKEN = "AAAAKgAAAAIAAAAAAAAAAb-secret"
 
 
@@ -196,16 +198,18 @@ async def test_an_execution_runs_until_it_has_ended_with_its_outcome(world: Worl
             metrics={"ndcg_at_10": 0.12, "hit_rate_at_10": 0.2},
             comparison=Comparison(low=0.002, high=0.02, better=0.99, enough=0.97, resamplings=1000),
             billing=Billing(seconds=90, billable_seconds=30, interruptions=2),
+            refit=True,
         ),
     )
 
 
-async def test_a_failed_execution_tells_its_error_and_cause_cut_short(world: World) -> None:
-    fail = {"Type": "Fail", "Error": "NoRows", "Cause": "every batch was empty " + "x" * 5000}
+async def test_a_failed_execution_tells_what_its_training_took_and_its_error_and_cause_cut_short(world: World) -> None:
+    fail = {"Type": "Fail", "Error": "NoRows", "Cause": "every batch was empty " + "x" * 5000 + TOOK}
     ended = await world.run(effect_of(await world.machine("fails", Stop=fail), "recommender-g7-00000008"))
     assert ended.status is Status.FAILED
     assert ended.cause.startswith("NoRows: every batch was empty x")
     assert len(ended.cause) == 1000
+    assert ended.billing == Billing(seconds=90, billable_seconds=30, interruptions=2)
 
 
 async def test_a_stopped_execution_is_aborted(world: World) -> None:
@@ -288,6 +292,7 @@ LIES = (
     (json.dumps({"outcome": "promoted", "comparison": []}), "comparison must be an object"),
     (json.dumps({"outcome": "promoted", "comparison": {"low": 0.1}}), "high is missing"),
     (json.dumps({"outcome": "promoted", "billing": 7}), "billing must be an object"),
+    (json.dumps({"outcome": "promoted", "refit": "yes"}), "refit must be true or false"),
     (json.dumps({"outcome": "promoted", "billing": {"seconds": -1}}), "seconds must not be negative"),
     (
         json.dumps({"outcome": "promoted", "metrics": {str(i): i for i in range(65)}}),

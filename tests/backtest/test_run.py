@@ -122,6 +122,25 @@ def test_a_gain_has_to_be_as_sure_as_the_policy_asks(drifting: Path, cached: Pat
     assert f"resamplings) misses the least gain of {gain - 0.001:.4f} in 99 %" in same.why
 
 
+def test_with_refit_what_serves_has_learned_the_newest_rows_and_the_gate_judges_what_has_not(tmp_path: Path) -> None:
+    history = stream.write(tmp_path / "h", days=14, turns_at=9, count=150)  # of the first model's three days the last
+    settings = Settings(warmup=10, with_optimum=False)
+    family = {"family": "hist_gradient_boosting"}
+    changes: dict[str, Any] = {"triggers": {}, "windows": {"training_batches": 3}, "backtest": family}
+    plain, refit = (
+        played(history, tmp_path / f"{refit}", settings, **changes, action=action(refit=refit, holdout_share=0.4))
+        for refit in (False, True)
+    )
+    first, same = (result.retrainings[0] for result in (plain, refit))
+    assert (first.challenger, first.holdout_rows) == (same.challenger, same.holdout_rows)
+    before, after = (sum(s.loss or 0.0 for s in result.served) for result in (plain, refit))
+    assert 0 < after < before / 2
+
+
+def action(**changes: Any) -> dict[str, Any]:
+    return stream.policy().action.model_dump(mode="json") | changes
+
+
 def test_a_baseline_that_is_not_beaten_refuses_the_first_model_too(steady: Path, cached: Path) -> None:
     with pytest.raises(ConfigError, match="has no popularity; write majority"):
         played(steady, cached, gate={"metric": "accuracy", "baselines": ["popularity"]})

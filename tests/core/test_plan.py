@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from retrainer.core import plan
 from retrainer.core.effects import PublishReport
 from retrainer.core.evidence import Drifting
 from retrainer.core.execution import Champion
+from retrainer.core.policy import Policy
 from retrainer.core.state import ModelState
 from retrainer.core.window import Batch, first
 from tests.core.transcript import policy_with
@@ -151,12 +153,38 @@ def test_the_first_stay_the_first_and_an_overwritten_one_is_replaced() -> None:
     assert first(known, newer, most=2) == (batch("b"), newer)
 
 
+def started(policy: Policy, state: ModelState) -> dict[str, Any]:
+    planned = plan.execution(policy, state, "x", "m-1", MONDAY)
+    given: dict[str, Any] = json.loads(plan.start(policy, state, planned).input)
+    return given
+
+
+def test_a_policy_without_refit_asks_as_before_there_was_one() -> None:
+    state = ModelState(model="m", window=(batch("a"),))
+    without, having = (started(policy_with(*changes), state) for changes in ((), ("action.refit = true",)))
+    assert having == without | {"refit": True}
+
+
+def test_with_refit_the_gate_judges_on_nothing_that_the_champion_has_learned() -> None:
+    policy = policy_with("action.refit = true", "action.holdout_share = 0.25")
+    learned = each(timedelta(days=1), 9)
+    cases = [
+        (ModelState(model="m", window=learned), 0.25),  # nobody has learned anything
+        (ModelState(model="m", champion=CHAMPION, training=learned, window=(batch("new"),)), 0.1),
+        (ModelState(model="m", champion=CHAMPION, training=learned[:3], window=learned[3:]), 0.25),
+        (ModelState(model="m", champion=CHAMPION, training=learned), 0.25),  # it has learned all, and so be it
+    ]
+    assert [started(policy, state)["data"]["holdout_share"] for state, _ in cases] == [share for _, share in cases]
+    always = policy_with("action.holdout_share = 0.25")
+    assert {started(always, state)["data"]["holdout_share"] for state, _ in cases} == {0.25}
+
+
 @pytest.mark.parametrize(("settings", "more"), [((), {}), (("gate.confidence = 0.95",), {"confidence": 0.95})])
 def test_a_gate_without_a_confidence_is_asked_as_before_there_was_one(
     settings: tuple[str, ...], more: dict[str, float]
 ) -> None:
     policy = policy_with(*settings)
     planned = plan.execution(policy, ModelState(model="m"), "x", "m-1", MONDAY)
-    gate = json.loads(plan.start(policy, planned).input)["gate"]
+    gate = json.loads(plan.start(policy, ModelState(model="m"), planned).input)["gate"]
     rule = policy.gate
     assert gate == {"metric": rule.metric, "min_gain": rule.min_gain, "baselines": list(rule.baselines)} | more

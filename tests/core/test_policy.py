@@ -281,13 +281,20 @@ def test_a_number_that_cannot_be_written_down_is_refused(number: str) -> None:
             policy_with(f"{setting} = {number}" if setting == "gate.min_gain" else f'{setting} = {{"a": {number}}}')
 
 
+def test_a_candidate_may_be_called_refit_where_no_other_training_job_is() -> None:
+    called = 'action.candidates = [{"name": "refit"}]'
+    assert policy_with(called).action.candidates[0].name == "refit"
+    with pytest.raises(ValidationError, match="write another name"):
+        policy_with(called, "action.refit = true")
+
+
 def test_the_state_machine_is_told_how_to_roll_out_whom_to_tell_and_what_the_policy_adds() -> None:
     policy = policy_with(
         'action.input = {"team": "search", "retries": 2}', "rollout.bake = 10m", 'notify.on = ["failed"]'
     )
     state, now = ModelState(model="m", window=(BATCH,)), datetime(2026, 1, 1, tzinfo=UTC)
     planned = plan.execution(policy, state, "request:r", "m-1", now)
-    given = json.loads(plan.start(policy, planned).input)
+    given = json.loads(plan.start(policy, state, planned).input)
     assert given["input"] == {"team": "search", "retries": 2}
     assert given["rollout"] == {"canary_percent": 10, "bake_seconds": 600, "alarms": []}
     assert given["notify"] == ["failed"]

@@ -64,6 +64,7 @@ def test_an_end_of_before_gains_were_resampled_and_jobs_billed_is_read() -> None
     ended = record.load_event("ExecutionEnded", text)
     assert isinstance(ended, ExecutionEnded)
     assert ended.outcome == Outcome(verdict=Verdict.PROMOTED, why="better", cost=2.5, comparison=None, billing=None)
+    assert ended.billing is None
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

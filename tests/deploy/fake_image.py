@@ -3,7 +3,8 @@
     python fake_image.py train|evaluate|serve
 
 Hyperparameters: `score` is the metric it will be given, `fail` makes training fail with this message, `serves` makes a
-model that does not come up, `seconds` is how long training takes. A model.tar.gz holds score.txt.
+model that does not come up, `seconds` is how long training takes, `refit` what it says as it fails with a holdout to
+learn from. A model.tar.gz holds score.txt.
 """
 
 import http.server
@@ -27,9 +28,10 @@ def train() -> None:
     given = json.loads((BASE / "input/config/hyperparameters.json").read_text())
     assert (BASE / "input/data/train/train.parquet").is_file()
     assert list((BASE / "input/data/champion").iterdir())
-    if "fail" in given:
+    with_holdout = (BASE / "input/data/holdout/holdout.parquet").is_file()
+    if failure := given.get("fail") or (with_holdout and given.get("refit")):
         (BASE / "output").mkdir(exist_ok=True)
-        (BASE / "output/failure").write_text(given["fail"])
+        (BASE / "output/failure").write_text(failure)
         raise SystemExit(1)
     time.sleep(float(given.get("seconds", "0")))
     (BASE / "model").mkdir(exist_ok=True)

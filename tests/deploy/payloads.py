@@ -42,6 +42,8 @@ STATE = INPUT | {
     "evaluation": {
         "candidate": "sasrec",
         "job": f"{EXECUTION}-sasrec-0",
+        "recipe": {"instance_type": "ml.g4dn.xlarge", "hyperparameters": {"model": "sasrec", "epochs": "8"}},
+        "refit": None,
         "model_data_url": f"s3://artifacts/executions/{EXECUTION}/models/{EXECUTION}-sasrec-0/output/model.tar.gz",
         "metrics": {"ndcg_at_10": 0.12},
         "champion_metrics": None,

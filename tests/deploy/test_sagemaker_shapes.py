@@ -85,7 +85,7 @@ def test_a_result_selector_takes_fields_that_are_always_there(operation: str) ->
     model = botocore.session.get_session().get_service_model("sagemaker").operation_model(operation)
     assert model.output_shape is not None
     selectors = [t["ResultSelector"] for t in tasks().values() if t["Resource"].endswith("createTrainingJob.sync")]
-    assert len(selectors) == 2
+    assert len(selectors) == 3
     for selector in selectors:
         assert {path.split(".")[1] for path in selector.values()} <= set(model.output_shape.required_members)
 

@@ -16,6 +16,7 @@ FAILURE = "Notify of the failure"
 ELSEWHERE = {
     "Train on spot": "a candidate is tried on demand",
     "Train on demand": "a candidate that fails for good is one item of the map",
+    "Refit": "the model that was measured and accepted goes on",
     "Notify": "an end that nobody hears of is the same end",
     FAILURE: "the failure path itself",
 }
@@ -113,7 +114,7 @@ def test_profiling_ends_long_before_anybody_stops_waiting_for_it_and_its_output_
 
 def test_the_longest_legal_names_make_job_names_of_at_most_63_characters() -> None:
     names = [p for p in _strings(definition()) if p.startswith("States.Format('{}-")]
-    assert len(names) == 4
+    assert len(names) == 5
     for template in names:
         arguments = [{"$$.Execution.Name": LONGEST, "$.candidate.name": "c" * 12, "$$.State.RetryCount": "99"}[a]
                      for a in re.findall(r"\$+[\w.]+", template)]  # fmt: skip
@@ -137,8 +138,29 @@ def test_on_demand_continues_from_the_checkpoint_of_spot() -> None:
     assert spot["TrainingJobName.$"] != on_demand["TrainingJobName.$"]
 
 
+def test_a_refit_is_the_training_on_demand_of_the_chosen_candidate_with_the_holdout_for_a_channel_too() -> None:
+    before, refit = (dict(tasks()[name]["Parameters"]) for name in ("Train on demand", "Refit"))
+    own = {
+        "TrainingJobName.$": "States.Format('{}-refit-{}', $$.Execution.Name, $$.State.RetryCount)",
+        "HyperParameters.$": "$.evaluation.recipe.hyperparameters",
+        "CheckpointConfig": {
+            "S3Uri.$": "States.Format('s3://{}/executions/{}/checkpoints/refit', $.bucket, $$.Execution.Name)"
+        },
+        "ResourceConfig": before["ResourceConfig"] | {"InstanceType.$": "$.evaluation.recipe.instance_type"},
+    }
+    holdout = "States.Format('s3://{}/executions/{}/holdout', $.bucket, $$.Execution.Name)"
+    own["Environment"] = before["Environment"] | {"DATA_URI_HOLDOUT.$": holdout}
+    train, champion = before["InputDataConfig"]
+    place = train["DataSource"]["S3DataSource"] | {"S3Uri.$": holdout}
+    second = train | {"ChannelName": "holdout", "DataSource": {"S3DataSource": place}}
+    assert refit == before | own | {"InputDataConfig": [train, second, champion]}
+    machine = definition()["States"]
+    assert machine["Refit"]["TimeoutSecondsPath"] == tasks()["Train on demand"]["TimeoutSecondsPath"]
+    assert machine["Count the refit"]["ResultSelector"] == machine["Evaluate"]["ResultSelector"]
+
+
 def test_a_training_container_is_told_where_its_data_lies_since_it_sees_files_alone() -> None:
-    for name in ("Train on spot", "Train on demand"):
+    for name in ("Train on spot", "Train on demand", "Refit"):
         request = tasks()[name]["Parameters"]
         channels = {c["ChannelName"]: c["DataSource"]["S3DataSource"]["S3Uri.$"] for c in request["InputDataConfig"]}
         told = request["Environment"]
@@ -149,14 +171,14 @@ def test_a_training_container_is_told_where_its_data_lies_since_it_sees_files_al
 def test_sagemaker_is_told_how_to_read_every_metric_off_the_log() -> None:
     problems = (*ranking.METRIC_NAMES, *classification.METRIC_NAMES)
     assert {definition["Name"] for definition in progress.METRIC_DEFINITIONS} == {*problems, "train_loss", "epoch"}
-    for name in ("Train on spot", "Train on demand"):
+    for name in ("Train on spot", "Train on demand", "Refit"):
         algorithm = tasks()[name]["Parameters"]["AlgorithmSpecification"]
         assert algorithm["MetricDefinitions"] == list(progress.METRIC_DEFINITIONS)
 
 
 def test_every_ending_has_the_output_the_observer_reads() -> None:
     wanted = "outcome reason decision_id model generation model_package_arn metric challenger champion gain candidate "
-    wanted += "metrics rows comparison cost billing"
+    wanted += "metrics rows comparison cost billing refit"
     assert [key.removesuffix(".$") for key in definition()["States"]["Conclude"]["Parameters"]] == wanted.split()
     endings = {s["Parameters"]["outcome"] for _, s in states() if s.get("ResultPath") == "$.conclusion"}
     assert endings == {"promoted", "refused", "rejected", "superseded"}

@@ -4,10 +4,11 @@ import json
 import math
 from typing import Any
 
+import boto3
 import pytest
 
 from retrainer.local.aws import LocalAws
-from steps import evaluate, gate, notify, register
+from steps import clients, evaluate, gate, notify, register
 from steps.errors import EvaluationError
 from tests.deploy.aws_clients import client
 from tests.deploy.payloads import EXECUTION, INPUT, STATE
@@ -73,6 +74,12 @@ def test_an_evaluation_of_before_says_nothing_of_how_sure_it_is() -> None:
 def test_a_comparison_that_is_not_as_agreed_is_named(lie: dict[str, Any]) -> None:
     with pytest.raises(EvaluationError, match=r"against_champion of x-a-0 in evaluation\.json is not as agreed"):
         evaluate.evaluate(against(**lie), TRAINED, "ndcg", "m")
+
+
+def test_what_the_chosen_candidate_was_trained_with_is_told_where_it_is_known() -> None:
+    told = {"hyperparameters": {"epochs": "8"}, "instance_type": "ml.m5.large"}
+    assert evaluate.recipe([{"name": "a", "spot": True, **told}], "a") == told
+    assert evaluate.recipe([], "a") is None
 
 
 def test_an_image_without_reports_of_its_own_registers_its_evaluation(bucket: str) -> None:
@@ -156,6 +163,13 @@ def test_a_failure_of_all_candidates_tells_of_each() -> None:
     candidates = [{"name": n, "error": {"Error": "E", "Cause": f"{n} broke."}} for n in ("a", "b")]
     told = notify.failure({"caught": {"Error": "TrainingError", "candidates": candidates}})
     assert told == {"error": "TrainingError", "cause": "No candidate was trained. a: a broke.; b: b broke."}
+
+
+def test_a_failure_is_told_of_though_sagemaker_does_not_say_what_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients, "sagemaker", lambda: boto3.client("sagemaker", endpoint_url="http://127.0.0.1:9"))
+    monkeypatch.setenv("TOPIC_ARN", "arn:aws:sns:us-east-1:123456789012:nobody-is-told")
+    event = {"caught": {"Error": "E", "Cause": "It broke."}, "execution": "x-g1-0", "input": {"notify": []}}
+    assert notify.handler(event, None) == {"error": "E", "cause": "It broke."}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 
 import package
+from retrainer.core.execution import Billing
 from retrainer.local.aws import LocalAws
 from retrainer.local.provision import provision
 from tests.deploy import fake_image
@@ -106,6 +107,7 @@ def test_the_better_of_two_candidates_is_promoted(stack: Stack, model: str) -> N
         "comparison": None,
         "cost": None,
         "billing": billed(ended["name"]),
+        "refit": None,
     }
     sagemaker = client("sagemaker")
     assert sagemaker.describe_model_package(ModelPackageName=arn)["ModelApprovalStatus"] == "Approved"
@@ -119,6 +121,52 @@ def test_what_the_training_jobs_cost_is_in_the_outcome(stack: Stack, model: str)
     ended = stack.run(model, 1, candidates=priced)
     job = client("sagemaker").describe_training_job(TrainingJobName=f"{ended['name']}-c0-0")
     assert json.loads(ended["output"])["cost"] == pytest.approx(0.001 * job["BillableTimeInSeconds"])
+
+
+def test_an_accepted_model_is_trained_once_more_on_the_holdout_too_and_that_one_serves(
+    stack: Stack, model: str
+) -> None:
+    priced = {"name": "c0", **SPOT, "price_per_hour": 3.6, "hyperparameters": hyper("0.2")}
+    ended = stack.run(model, 1, refit=True, candidates=[priced])
+    output, job = json.loads(ended["output"]), f"{ended['name']}-refit-0"
+    assert (output["outcome"], output["refit"]) == ("promoted", True)
+    sagemaker = client("sagemaker")
+    training = sagemaker.describe_training_job(TrainingJobName=job)
+    assert [channel["ChannelName"] for channel in training["InputDataConfig"]] == ["train", "holdout", "champion"]
+    place = training["ModelArtifacts"]["S3ModelArtifacts"]
+    assert stack.champion(model)["model_data_url"] == place
+    assert sagemaker.describe_model(ModelName=ended["name"])["PrimaryContainer"]["ModelDataUrl"] == place
+    package = sagemaker.describe_model_package(ModelPackageName=output["model_package_arn"])
+    told = package["CustomerMetadataProperties"]
+    assert (told["training_job"], told["refit"], told["candidate"]) == (job, "true", "c0")
+    report = package["ModelMetrics"]["ModelQuality"]["Statistics"]["S3Uri"]
+    assert report.endswith(f"/model_quality/{ended['name']}-c0-0.json")
+    assert output["billing"] == billed(ended["name"])
+    assert output["cost"] == pytest.approx(0.001 * output["billing"]["billable_seconds"])
+
+
+def test_a_model_that_cannot_be_trained_once_more_goes_on_as_it_was_measured(stack: Stack, model: str) -> None:
+    fragile = {"name": "c0", **SPOT, "hyperparameters": hyper("0.2") | {"refit": "AlgorithmError: the loss is NaN"}}
+    ended = stack.run(model, 1, refit=True, candidates=[fragile])
+    output, job = json.loads(ended["output"]), f"{ended['name']}-c0-0"
+    assert (output["outcome"], output["refit"]) == ("promoted", False)
+    sagemaker = client("sagemaker")
+    refit = sagemaker.describe_training_job(TrainingJobName=f"{ended['name']}-refit-0")
+    assert refit["TrainingJobStatus"] == "Failed"
+    package = sagemaker.describe_model_package(ModelPackageName=output["model_package_arn"])
+    told = package["CustomerMetadataProperties"]
+    assert (told["training_job"], told["refit"]) == (job, "false")
+    assert stack.champion(model)["model_data_url"].endswith(f"/models/{job}/output/model.tar.gz")
+    assert output["billing"] == billed(ended["name"])
+
+
+def test_a_refused_model_is_not_trained_once_more(stack: Stack, model: str) -> None:
+    assert stack.run(model, 1, "0.2")["status"] == "SUCCEEDED"
+    ended = stack.run(model, 2, "0.1", refit=True)
+    output = json.loads(ended["output"])
+    assert (output["outcome"], output["refit"]) == ("refused", None)
+    jobs = client("sagemaker").list_training_jobs(NameContains=ended["name"])["TrainingJobSummaries"]
+    assert [job["TrainingJobName"] for job in jobs] == [f"{ended['name']}-c0-0"]
 
 
 def test_a_worse_model_is_refused_and_a_better_one_replaces_the_champion(stack: Stack, model: str) -> None:
@@ -179,12 +227,16 @@ def test_if_every_candidate_fails_the_execution_says_why(stack: Stack, model: st
     assert (ended["status"], ended["error"]) == ("FAILED", "TrainingError")
     assert ended["cause"].startswith("No candidate was trained. c0: ")
     assert "the loss is NaN" in ended["cause"]
+    billing = Billing.of_failed(ended["cause"])
+    assert billing is not None
+    assert asdict(billing) == billed(ended["name"])
 
 
 def test_bad_data_ends_the_execution_with_one_sentence_before_anything_is_trained(stack: Stack, model: str) -> None:
     ended = stack.run(model, 1, "0.2", manifest=FOREIGN)
     assert (ended["status"], ended["error"]) == ("FAILED", "ManifestError")
     assert ended["cause"].startswith("The manifest s3://elsewhere/x.json is not at s3://walked/executions/")
+    assert Billing.of_failed(ended["cause"]) is None
 
 
 def test_a_model_that_does_not_come_up_fails_and_the_champion_stays(stack: Stack, model: str) -> None:

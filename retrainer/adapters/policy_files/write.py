@@ -54,7 +54,7 @@ _WRITE: Final = {
     "price_per_hour": "an amount in the currency of costs, as in price_per_hour: 0.9",
     "canary_percent": "1 to 50, as in canary_percent: 10",
     "holdout_share": "a share below one half, as in holdout_share: 0.1",
-    "family": "lightgbm, hist_gradient_boosting, logistic_regression, ease, or a module:callable of yours",
+    "family": "lightgbm, hist_gradient_boosting, logistic_regression, tabular, ease, or your module:callable",
     "state_machine": "arn:aws:states:REGION:ACCOUNT:stateMachine:NAME, or leave it out where the settings name one",
     "candidates": "at least one, as in candidates: [{name: sasrec}]",
     "instance_type": "an instance type, as in ml.g4dn.xlarge",

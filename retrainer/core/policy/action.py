@@ -69,7 +69,8 @@ class Action(Declared):
         default=0.1, gt=0, lt=0.5, description="The newest share of the rows, kept from the training for the gate"
     )
     refit: bool = Field(
-        default=False, description="Whether the accepted model is trained once more, on the holdout too, before it serves"
+        default=False,
+        description="Whether the accepted model is trained once more, on the holdout too, before it serves",
     )
     candidates: tuple[Candidate, ...] = Field(
         min_length=1, max_length=8, description="Training jobs beside one another; the best is the challenger"
@@ -97,7 +98,7 @@ class Action(Declared):
         if len(set(names)) < len(names):
             raise ValueError(f"candidate names must differ, and {', '.join(names)} do not")
         if self.refit and REFIT in names:
-            raise ValueError(f"with refit, the job of that name is {REFIT}'s; call the candidate something else")
+            raise ValueError(f"{REFIT} is what the last training job is called with {REFIT}: true; write another name")
         return self
 
 
@@ -142,7 +143,7 @@ class Backtest(Declared):
     family: str = Field(
         default="lightgbm",
         pattern=r"^[A-Za-z_][A-Za-z0-9_]*((\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*)?$",
-        description="lightgbm, hist_gradient_boosting, logistic_regression, ease, or a module:callable of yours",
+        description="lightgbm, hist_gradient_boosting, logistic_regression, tabular, ease, or your module:callable",
     )
     parameters: dict[str, str | float | int | bool] = Field(
         default={}, max_length=100, description="What the family is told"
