@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
+
+if __name__ == "__main__":  # before all else: a container's first process without a handler gets no SIGTERM at all
+    signal.signal(signal.SIGTERM, lambda _number, _frame: os._exit(0))
+
+import argparse
 import sys
 import traceback
 
 from trainer import contract
-from trainer.progress import say
 
 
 def main(arguments: list[str] | None = None) -> int:
     command = _parser().parse_args(arguments).command
     paths = contract.Paths.from_environment()
     stop = contract.StopRequest()
+    stop.install(command)
     try:
         return _carry_out(command, paths, stop)
-    except SystemExit:  # of StopRequest, while there was nothing to keep
-        say("train_stopped", steps=0)
-        return 0
     except Exception as error:
-        if not isinstance(error, contract.TrainerError):
-            traceback.print_exc()
         kind, _code, text = contract.classify(error)
+        if kind == contract.TrainerError.kind and not isinstance(error, contract.TrainerError):
+            traceback.print_exc()
         sys.stderr.write(f"{command} failed ({kind}): {text}\n")
         return contract.write_failure(paths, error)
 
@@ -32,7 +33,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _carry_out(command: str, paths: contract.Paths, stop: contract.StopRequest) -> int:
     # Each command imports what it needs: serving starts in half a second because it never sees torch.
     if command == "train":
-        stop.install()
         from trainer import train
 
         return train.main(paths, stop)
@@ -59,10 +59,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    code = main()
-    # Python lets go of its handlers before it ends: a SIGTERM then would turn what is done into a failure. And taking
-    # torch apart takes 0.7 CPU s of the 2 between a SIGTERM and the end.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    contract.leave(main())

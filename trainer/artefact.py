@@ -17,10 +17,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from trainer import tensors
-from trainer.contract import DISK_FULL, ArtefactError
+from trainer.contract import DISK_FULL, ArtefactError, HyperparameterError
 from trainer.families import FAMILIES
 
 FORMAT = 1
@@ -31,6 +32,8 @@ CODE_NAME = re.compile(r"code/(inference\.py|requirements\.txt|trainer/[a-z0-9_]
 BYTES_MAX = 20_000_000_000
 # What inference.py needs beside the torch of AWS's image: the trainer extra of pyproject.toml.
 REQUIREMENTS = "numpy>=2,<3\npillow>=12,<14\npyarrow>=25,<26\nsafetensors>=0.8,<1\n"
+# RuntimeError is torch's own word.
+UNFIT = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, RuntimeError, HyperparameterError)
 ALLOWED = f"a model is {', '.join(NAMES)} and code/"
 
 
@@ -94,12 +97,14 @@ def read(folder: Path) -> Model:
         raise ArtefactError(str(error)) from error
     if manifest.get("weights_sha256") != tensors.digest(arrays):
         raise ArtefactError(f"{folder}: manifest.json belongs to other weights")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ArtefactError(f"{folder}: a weight is no number")
     name = str(config.get("family"))
     if name not in FAMILIES:
         raise ArtefactError(f"{folder}: config.json says family '{name}'; known are {', '.join(FAMILIES)}")
     try:
         return Model(import_module(FAMILIES[name].loads).load(arrays, config), config, manifest)
-    except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+    except UNFIT as error:
         raise ArtefactError(f"{folder}: config.json and model.safetensors do not fit each other: {error!r}") from error
 
 

@@ -1,7 +1,8 @@
 """Checkpoints: one file each, written beside the training and made whole by one rename.
 
 SageMaker copies /opt/ml/checkpoints to S3 file by file, in no stated order: two files that belong together could arrive
-apart. There is no random state to keep: every draw is a function of (seed, epoch, step), and the cursor says which.
+apart. It deletes nothing there, so the names take turns: S3 has as many files as the folder, however long a job runs.
+There is no random state to keep: every draw is a function of (seed, epoch, step), and the cursor says which.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _STATE = "state"  # the JSON lies among the tensors, so that the file's checksum
 class Checkpoint:
     tensors: tensors.Tensors
     state: dict[str, Any]
+    slot: int  # which of the names it has
 
 
 def interval_seconds(write_seconds: float, interruption_seconds: float) -> float:
@@ -56,7 +58,7 @@ class Writer:
         self.folder, self.fingerprint, self.keep = folder, fingerprint, keep
         self.interruption_seconds, self.clock = interruption_seconds, clock
         self.write_seconds: float | None = None  # of the last one, from the copy to the rename; None: not one yet
-        self.step = -1  # of the last checkpoint, written or resumed from
+        self.step = self.slot = -1  # of the last checkpoint, written or resumed from
         self._began_at = 0.0
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[Path] | None = None
@@ -76,8 +78,10 @@ class Writer:
     def write(self, step: int, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
         """Takes ``arrays`` over: they must be copies. Waits for the checkpoint before."""
         self.wait()
-        self._began_at, self.step = self.clock(), step
-        self._writing = self._thread.submit(_write, self.folder, self.fingerprint, step, arrays, state, self.keep)
+        self._began_at, self.step, self.slot = self.clock(), step, (self.slot + 1) % self.keep
+        told = {**state, "fingerprint": self.fingerprint, "step": step}
+        file = self.folder / f"checkpoint-{self.fingerprint[:8]}-{self.slot}.safetensors"
+        self._writing = self._thread.submit(_write, file, arrays, told, self.keep)
 
     def wait(self) -> None:
         """Until the checkpoint in hand is on the disk; raises what kept it from getting there."""
@@ -86,7 +90,7 @@ class Writer:
             return
         file = writing.result()
         self.write_seconds = self.clock() - self._began_at
-        say("checkpoint_saved", file=file.name, seconds=self.write_seconds)
+        say("checkpoint_saved", file=file.name, step=self.step, seconds=self.write_seconds)
 
     def close(self) -> None:
         """Lets the checkpoint in hand reach the disk; what goes wrong with it is past caring."""
@@ -95,31 +99,25 @@ class Writer:
 
 def load_newest(folder: Path, fingerprint: str) -> Checkpoint | None:
     """The newest readable checkpoint of ``fingerprint`` (same data, hyperparameters and champion), or None."""
-    others = set(folder.glob("checkpoint-*.safetensors")) - set(_newest_first(folder, fingerprint))
-    if others:
-        say("checkpoint_skipped", reason="other_data_or_hyperparameters", files=len(others))
-    for file in _newest_first(folder, fingerprint):
+    mine = sorted(folder.glob(f"checkpoint-{fingerprint[:8]}-*.safetensors"))
+    if others := len(list(folder.glob("checkpoint-*.safetensors"))) - len(mine):
+        say("checkpoint_skipped", reason="other_data_or_hyperparameters", files=others)
+    newest = None
+    for file in mine:
         try:
             arrays, _ = tensors.read(file)
             state = json.loads(arrays.pop(_STATE).tobytes())
+            found = Checkpoint(arrays, state, int(file.stem.rpartition("-")[2]))
         except (tensors.UnreadableError, KeyError, ValueError) as error:
             say("checkpoint_skipped", reason="unreadable", detail=str(error))
             continue
-        if state["fingerprint"] == fingerprint:
-            return Checkpoint(arrays, state)
-    return None
+        if state["fingerprint"] == fingerprint and (newest is None or state["step"] > newest.state["step"]):
+            newest = found
+    return newest
 
 
-def _write(
-    folder: Path,
-    fingerprint: str,
-    step: int,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    state: Mapping[str, Any],
-    keep: int,
-) -> Path:
-    told = json.dumps({**state, "fingerprint": fingerprint}).encode()
-    file = folder / f"checkpoint-{fingerprint[:8]}-{step:010d}.safetensors"
+def _write(file: Path, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any], keep: int) -> Path:
+    folder, told = file.parent, json.dumps(state).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tensors.write(file, {**arrays, _STATE: np.frombuffer(told, np.uint8)}, {})
@@ -129,17 +127,4 @@ def _write(
         size = sum(array.nbytes for array in arrays.values()) / 1e6
         advice = f"give a larger volume: {keep + 1} checkpoints of {size:.0f} MB have to fit"
         raise OutOfMemoryError(f"the disk under {folder} is full ({error.strerror}); {advice}") from error
-    _prune(folder, fingerprint, file, keep)
     return file
-
-
-def _prune(folder: Path, fingerprint: str, written: Path, keep: int) -> None:
-    """Leaves the ``keep`` newest. One newer than ``written`` was unreadable, else the job would have gone on there."""
-    mine = _newest_first(folder, fingerprint)
-    kept = [file for file in mine if file.name <= written.name][:keep]
-    for file in [*(set(mine) - set(kept)), *folder.glob(".checkpoint-*.tmp")]:
-        file.unlink(missing_ok=True)
-
-
-def _newest_first(folder: Path, fingerprint: str) -> list[Path]:
-    return sorted(folder.glob(f"checkpoint-{fingerprint[:8]}-*.safetensors"), reverse=True)

@@ -82,7 +82,7 @@ class Cases:
 def cases(train: Path, holdout: Path, config: Mapping[str, Any]) -> Cases:
     """``config["label"]`` names the column; of the training rows only that one is read."""
     label = str(config["label"])
-    return cases_of(read(train, label, columns=[label]), read(holdout, label))
+    return cases_of(read(train, label=label, columns=[label]), read(holdout, label=label))
 
 
 def cases_of(train: Rows, holdout: Rows) -> Cases:
@@ -192,6 +192,22 @@ def baselines(cases: Cases) -> dict[str, Constant]:
         name: Constant(tuple(classes.tolist()), cases.rows.label, (share_C / share_C.sum()).astype(np.float32))
         for name, share_C in (("majority", overall_C), ("recent_majority", recent_C))
     }
+
+
+# ---- what a stored model says
+
+
+def named(config: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """The label's column and the classes of a model's config; raises ValueError where they are none."""
+    label, classes = config["label"], config["classes"]
+    if not isinstance(label, str) or not are_texts(classes) or len(classes) < 2:
+        raise ValueError("label must be a text, classes at least two texts, each there once")
+    return label, tuple(classes)
+
+
+def are_texts(values: Any) -> bool:
+    """Whether this is a list of texts, each there once."""
+    return isinstance(values, list) and all(isinstance(v, str) for v in values) and len(set(values)) == len(values)
 
 
 # ---- the registry's report

@@ -12,9 +12,6 @@ D = 2 coordinates.
 from __future__ import annotations
 
 import base64
-import dataclasses
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor, nn
 
 from trainer import classification, images, loop, optimisers, parallel, rows, tensors
-from trainer.contract import BadRequestError, DataError, setting
+from trainer.contract import BadRequestError, DataError, parse_hyperparameters, setting
 from trainer.families import Job, Metrics, Trained
 from trainer.networks import Net
 from trainer.progress import say
@@ -50,7 +47,7 @@ PREDICTED_AT_ONCE = 256
 class CnnHyperparameters:
     model: str = setting("cnn", choices=("cnn",))
     generation: int = setting(0, low=0)
-    seed: int = setting(0, low=0)
+    seed: int = setting(0, low=0, high=2**63 - 1)  # what torch takes
     label: str = setting("label")
     pixels: int = setting(32, low=8, high=1024)
     colour: str = setting("rgb", choices=("rgb", "grey"))
@@ -237,7 +234,7 @@ class Trainer:
 
 def train(job: Job) -> Trained | None:
     p: CnnHyperparameters = job.p
-    table = rows.read(job.paths.channel("train"), p.label, [images.COLUMN, p.label])
+    table = rows.read(*job.paths.learned, label=p.label, columns=[images.COLUMN, p.label])
     pixel_NCPP = torch.from_numpy(images.decode_column(table.table, p.pixels, p.colour))
     champion = job.champion() if p.warm_start == "auto" else None
     known = champion.predictor if champion and isinstance(champion.predictor, Classifier) else None
@@ -257,7 +254,8 @@ def train(job: Job) -> Trained | None:
     else:
         say("cold_start", reason="the champion has another shape" if known else "no usable champion")
     trainer = Trainer(net, student, feed, p, p.epochs_warm if warm else p.epochs, job.paths.checkpoints)
-    if not loop.run(trainer, job, _fingerprint(p, pixel_NCPP, class_N, parent)):
+    seen = tensors.digest({"pixel": pixel_NCPP.numpy(), "class": class_N.numpy()})
+    if not loop.run(trainer, job, loop.fingerprint(p, seen, parent)):
         return None
     model = Classifier(trainer.nets[-1], _config(p, classes))
     first_at, last_at = table.window()
@@ -318,13 +316,6 @@ def _validated(model: Classifier, table: rows.Rows, held_N: npt.NDArray[np.bool_
     return metrics
 
 
-def _fingerprint(p: CnnHyperparameters, pixel_NCPP: Tensor, class_N: Tensor, parent: str | None) -> str:
-    """Of all that decides the weights: on how many processes, and how often they are interrupted, does not."""
-    seen = tensors.digest({"pixel": pixel_NCPP.numpy(), "class": class_N.numpy()})
-    decides = dataclasses.asdict(dataclasses.replace(p, workers=0, interruption_seconds=0.0))
-    return hashlib.sha256(json.dumps([decides, seen, parent], sort_keys=True).encode()).hexdigest()
-
-
 # ---- how it answers
 
 
@@ -368,12 +359,16 @@ class Classifier:
 
 
 def load(arrays: Tensors, config: dict[str, Any]) -> Classifier:
-    channels, classes = images.channels(config["colour"]), len(config["classes"])
-    sizes = {name: int(config[name]) for name in ("pixels", "width", "stem")}
-    net = Net(config["network"], channels, classes=classes, **sizes)
+    told = {name: str(config[name]) for name in ("network", "width", "pixels", "colour", "stem", "views")}
+    p = parse_hyperparameters(CnnHyperparameters, told)
+    if any(config[name] != getattr(p, name) for name in told):
+        raise ValueError("a number in config.json is none")
+    shape = p.network, images.channels(p.colour), p.pixels, len(classification.named(config)[1]), p.width, p.stem
+    with torch.device("meta"):  # a config that lies about its width costs no memory
+        expected = {name: (t.shape, str(t.dtype)) for name, t in Net(*shape).state_dict().items()}
+    if {name: (array.shape, f"torch.{array.dtype}") for name, array in arrays.items()} != expected:
+        raise ValueError("the weights are not those of this network")
+    net = Net(*shape)
     state = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
+    net.load_state_dict(state)
     return Classifier(net.to(memory_format=torch.channels_last), config)  # type: ignore[call-overload]

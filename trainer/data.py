@@ -41,11 +41,9 @@ class Interactions:
         return Interactions(user_N=self.user_N[chosen], item_N=self.item_N[chosen], time_N=self.time_N[chosen])
 
 
-def read(folder: Path) -> Interactions:
-    """Every ``*.parquet`` under ``folder`` as one table; raises DataError with the file and what to give instead."""
-    files = sorted(folder.rglob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder}: no .parquet file found; put the interactions there, e.g. {folder.name}.parquet")
+def read(*folders: Path) -> Interactions:
+    """Every ``*.parquet`` under the folders as one table; raises DataError with the file and what to give instead."""
+    files = [file for folder in folders for file in parquet_files(folder, "the interactions")]
     tables = [_read_file(file) for file in files]
     table = pa.concat_tables(tables)
     if table.num_rows == 0:
@@ -54,6 +52,14 @@ def read(folder: Path) -> Interactions:
         pc.cast(table[name], pa.int64()).to_numpy().astype(np.int64, copy=False) for name in COLUMNS
     )
     return in_order(user_N, item_N, time_N)
+
+
+def parquet_files(folder: Path, what: str) -> list[Path]:
+    """Those under a folder, one at least; raises DataError, which asks for ``what``."""
+    files = sorted(folder.rglob("*.parquet"))
+    if not files:
+        raise DataError(f"{folder}: no .parquet file found; put {what} there, e.g. {folder.name}.parquet")
+    return files
 
 
 def in_order(user_N: IntArray, item_N: IntArray, time_N: IntArray) -> Interactions:
@@ -103,8 +109,11 @@ def catalogue(interactions: Interactions) -> IntArray:
 def catalogue_of(arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[IntArray, FloatArray]:
     """A stored model's ``item_I`` and ``popularity_I``; raises ValueError where they are no catalogue."""
     item_I, popularity_I = arrays["item_I"], arrays["popularity_I"]
-    if item_I.dtype != np.int64 or popularity_I.shape != item_I.shape or not np.all(np.diff(item_I) > 0):
-        raise ValueError("item_I must be ascending int64, popularity_I of the same length")
+    # Not by np.diff: ids that are hashes lie further apart than an int64 can say.
+    if item_I.dtype != np.int64 or item_I.ndim != 1 or not np.all(item_I[1:] > item_I[:-1]):
+        raise ValueError("item_I must be ascending int64")
+    if popularity_I.dtype != np.float32 or popularity_I.shape != item_I.shape:
+        raise ValueError("popularity_I must be float32, of the length of item_I")
     return item_I, popularity_I
 
 

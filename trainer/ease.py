@@ -28,12 +28,14 @@ from typing import Any
 import numpy as np
 
 from trainer import data, ranking
-from trainer.contract import setting
+from trainer.contract import parse_hyperparameters, setting
 from trainer.data import FloatArray, IntArray, Interactions, catalogue, index_of, sequences
 from trainer.families import Job, Trained
 from trainer.popularity import recent_counts
 from trainer.progress import say
 from trainer.tensors import Tensors
+
+ITEMS_MAX = 20_000  # 1.6 GB of weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Hyperparameters:
     rank: int = setting(0, low=0, high=20_000)  # 0: all of it
     halflife: float = setting(5.0, low=0.1, high=1e6)  # items; a very long one is Steck's own, unweighted score
     count_min: int = setting(3, low=1, high=1_000_000)
-    items_max: int = setting(2500, low=1, high=20_000)  # the inverse takes 1.1 CPU s at 2,500 and grows with the cube
+    items_max: int = setting(2500, low=1, high=ITEMS_MAX)  # the inverse: 1.1 CPU s at 2,500, and with the cube
     neighbours: int = setting(200, low=1, high=20_000)
     validation_share: float = setting(0.05, low=0.0, high=0.5)
 
@@ -63,8 +65,11 @@ class Ease:
         """Scores of the next item after each of the prefixes ``history_T[:start]`` to ``history_T[:T]``."""
         decay = np.float32(0.5 ** (1.0 / self.halflife))
         score_PI = np.empty((len(history_T) - start + 1, len(self.item_I)), dtype=np.float32)
-        age_S = np.arange(start - 1, -1, -1, dtype=np.float32)
-        score_I = (decay**age_S) @ self.weight_II[history_T[:start]]
+        before_S, share_S = history_T[:start], decay ** np.arange(start - 1, -1, -1, dtype=np.float32)
+        if start > len(self.item_I):  # else a request of 6 MB, three million times one item, would take 30 GB
+            before_S, place_S = np.unique(before_S, return_inverse=True)
+            share_S = np.bincount(place_S, share_S).astype(np.float32)
+        score_I = share_S @ self.weight_II[before_S]
         score_PI[0] = score_I if start else self.popularity_I
         for row, item in enumerate(history_T[start:], start=1):
             score_I = score_I * decay + self.weight_II[item]
@@ -75,7 +80,7 @@ class Ease:
 def train(job: Job) -> Trained:
     """Fits twice: without the validation rows to measure, then on all rows, the newest ones too."""
     p = job.p
-    rows = data.read(job.paths.channel("train"))
+    rows = data.read(*job.paths.learned)
     earlier, validation = data.validation_split(rows, p.validation_share)
     users = ranking.cases_of(earlier, validation)
     metrics = ranking.measure(fit(earlier, p), users) if users else {}
@@ -105,9 +110,17 @@ def tensors_of(model: Ease, neighbours: int) -> Tensors:
 
 def load(arrays: Tensors, config: dict[str, Any]) -> Ease:
     item_I, popularity_I = data.catalogue_of(arrays)
+    place_IK, weight_IK = arrays["neighbour_IK"], arrays["weight_IK"]
+    if len(item_I) > ITEMS_MAX:  # before a matrix of so many rows and columns is made
+        raise ValueError(f"{len(item_I)} items; at most {ITEMS_MAX}")
+    if weight_IK.dtype != np.float32 or place_IK.dtype != np.int32 or place_IK.shape != weight_IK.shape:
+        raise ValueError("neighbour_IK must be int32, weight_IK float32, both of one shape")
+    if place_IK.ndim != 2 or len(place_IK) != len(item_I) or np.any((place_IK < 0) | (place_IK >= len(item_I))):
+        raise ValueError("neighbour_IK must name places of item_I, a row an item")
+    p = parse_hyperparameters(Hyperparameters, {"halflife": str(config["halflife"])})
     weight_II: FloatArray = np.zeros((len(item_I), len(item_I)), dtype=np.float32)
-    np.put_along_axis(weight_II, arrays["neighbour_IK"].astype(np.int64), arrays["weight_IK"], axis=1)
-    return Ease(item_I, popularity_I, weight_II, float(config["halflife"]))
+    np.put_along_axis(weight_II, place_IK.astype(np.int64), weight_IK, axis=1)
+    return Ease(item_I, popularity_I, weight_II, p.halflife)
 
 
 def fit(train: Interactions, parameters: Hyperparameters) -> Ease:

@@ -36,12 +36,13 @@ class Evaluation:
 
     problem: Any
     cases: Any
+    label: str | None  # the column that all of them predict, where the problem has one
 
     @classmethod
     def of(cls, config: dict[str, Any], paths: Paths) -> Evaluation:
         problem = problem_of(config)
         train, holdout = paths.processing_input("train"), paths.processing_input("holdout")
-        found = cls(problem, problem.cases(train, holdout, config))
+        found = cls(problem, problem.cases(train, holdout, config), config.get("label"))
         say("evaluation_started", problem=problem.__name__, cases=problem.count(found.cases))
         return found
 
@@ -134,6 +135,9 @@ def _same_problem(model: artefact.Model, archive: Path, evaluation: Evaluation) 
             f"{archive}: solves {other.__name__}, and the first challenger {evaluation.problem.__name__}; "
             "give families of one problem, and another problem a model of its own"
         )
+    label = model.config.get("label")
+    if label != evaluation.label:
+        raise DataError(f"{archive}: predicts '{label}', and the first challenger '{evaluation.label}'; give one label")
 
 
 def _load(archive: Path) -> artefact.Model:

@@ -29,7 +29,7 @@ class Family:
     trains: str
     """Has the dataclass ``Hyperparameters`` and ``train(job: Job) -> Trained | None``."""
     loads: str
-    """Has ``load(arrays, config)``: the predictor; KeyError, ValueError or TypeError for what does not fit."""
+    """Has ``load(arrays, config)``: the predictor; one of ``artefact.UNFIT`` for what does not fit."""
 
 
 FAMILIES = {

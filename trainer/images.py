@@ -44,6 +44,8 @@ def decode_column(table: pa.Table, pixels: int, colour: str) -> Pixels:
     column = table[COLUMN]
     size = channels(colour) * pixels**2
     if column.type == pa.binary(size):  # pixels already, as a request's table holds them
+        if column.null_count:
+            raise DataError(f"column '{COLUMN}' has {column.null_count} nulls; drop those rows")
         joined = b"".join(column.to_pylist())
         return np.frombuffer(bytearray(joined), dtype=np.uint8).reshape(-1, channels(colour), pixels, pixels)
     if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):

@@ -7,8 +7,10 @@ for themselves. Nothing here imports torch: it is the parent, or the first lines
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from trainer.contract import Paths, Resources, StopRequest, TrainerError
 
 SHUTDOWN_SECONDS = 110  # what torchrun leaves its workers; SageMaker kills after 120
 POLL_SECONDS = 0.1
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PORT = "29500"  # torchrun's own default, where MASTER_PORT does not say otherwise; between hosts only
 _REPORTS = "TRAINER_REPORTS"
 
@@ -42,7 +45,7 @@ def main(workers: int, paths: Paths, stop: StopRequest) -> int:
             environment |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), resources.network_interface)
         processes = _processes(workers)
         stop.is_asked = True
-        child = subprocess.Popen(_command(processes, resources), env=environment)
+        child = subprocess.Popen(_command(processes, resources), env=environment, preexec_fn=_die_with_parent)
         told = False
         while child.poll() is None:
             # A worker that has not begun would die of the signal, and leave the others waiting for it.
@@ -56,6 +59,7 @@ def main(workers: int, paths: Paths, stop: StopRequest) -> int:
 
 def worker() -> int:
     """One of torchrun's processes. Its report is empty until it ends, however it ends."""
+    _die_with_parent()
     report = Path(os.environ[_REPORTS]) / os.environ["RANK"]
     stop = StopRequest()
     stop.is_asked = True
@@ -69,11 +73,17 @@ def worker() -> int:
         parallel.end()
         kind = text = ""
     except Exception as error:
-        if not isinstance(error, TrainerError):
-            traceback.print_exc()
         kind, code, text = contract.classify(error)
+        if kind == TrainerError.kind and not isinstance(error, TrainerError):
+            traceback.print_exc()
     report.write_text(json.dumps({"code": code, "kind": kind, "text": text, "at": time.time()}), encoding="utf-8")
     return code
+
+
+def _die_with_parent() -> None:
+    """Else a worker whose torchrun is killed learns on, and writes a model that nobody waits for (Linux, prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _processes(workers: int) -> int:
@@ -101,6 +111,8 @@ def _outcome(reports: Path, code: int) -> int:
     told: list[dict[str, Any]] = []
     for file in sorted(reports.iterdir()):
         text = file.read_text(encoding="utf-8")
+        if not text and code < 0:
+            raise TrainerError(f"torchrun was killed by signal {-code}, and its workers with it")
         if not text:
             raise TrainerError(f"worker {file.name} was killed, by hand or by the kernel for want of memory")
         told.append(json.loads(text))
@@ -115,4 +127,4 @@ def _outcome(reports: Path, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(worker())
+    contract.leave(worker())

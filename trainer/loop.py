@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy.typing as npt
@@ -156,6 +157,8 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
 def _resumed(learner: Learner, writer: checkpoint.Writer, fingerprint: str) -> Cursor:
     """The cursor to go on from, with the learner as it was there. Every process takes what the first one finds."""
     found = checkpoint.load_newest(writer.folder, fingerprint) if parallel.rank() == 0 else None
+    if found:
+        writer.slot = found.slot  # so that it is not what the next one replaces
     state = json.loads(parallel.first_bytes(json.dumps(found.state if found else None).encode()))
     if state is None:
         return Cursor()
@@ -170,9 +173,14 @@ def _resumed(learner: Learner, writer: checkpoint.Writer, fingerprint: str) -> C
 
 
 def fingerprint(p: Any, *inputs: str | None) -> str:
-    """Of a job: digests of its input, and its hyperparameters but for those that may change from start to start."""
+    """Of a job: digests of its input, the hyperparameters that may not change from start to start, and the source.
+
+    Another release of the trainer may draw otherwise, and keep other tensors.
+    """
     decides = {name: value for name, value in asdict(p).items() if name not in ("workers", "interruption_seconds")}
-    return hashlib.sha256(json.dumps([decides, *inputs], sort_keys=True).encode()).hexdigest()
+    source = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(Path(__file__).parent.glob("*.py"))))
+    told = json.dumps([decides, *inputs, source.hexdigest()], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def named(**groups: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ import numpy as np
 from trainer.contract import Paths, read_resources
 from trainer.families import Trained
 
-CHANNELS = ("train", "champion")
+CHANNELS = ("train", "holdout", "champion")
 
 
 def of(p: Any, trained: Trained, paths: Paths, environment: Mapping[str, str] = os.environ) -> dict[str, Any]:

@@ -16,6 +16,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+# On a CPU torch would take a thread a core, and none would have enough to do: with two of them nets of the size of the
+# demonstrations took five to nine times the CPU time of one, and other weights, as sums come in another order. A large
+# net may gain: give OMP_NUM_THREADS, which torch reads itself, or `workers`. numpy's threads (EASE) are its own.
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)
+
 
 def rank() -> int:
     """Of this process among all of them (torchrun's variables); 0 alone writes and speaks."""

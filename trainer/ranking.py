@@ -26,6 +26,7 @@ from trainer.quality import entries
 CUTOFF = 10
 METRIC_NAMES = ("ndcg_at_10", "hit_rate_at_10")
 ITEMS_MAX = 1000
+LOWEST = float(np.finfo(np.float32).min)
 
 
 class Ranker(Protocol):
@@ -100,7 +101,7 @@ def ranks(ranker: Ranker, user: UserCases) -> IntArray:
             continue
         known = int(known_T[position])
         score_I = score_PI[known - start]
-        above_I = score_I > score_I[target]
+        above_I = ~(score_I <= score_I[target])  # what is no number stands above all, and as a target below all
         above_I[:target] |= score_I[:target] == score_I[target]
         rank_C[case] = 1 + np.count_nonzero(above_I) - np.count_nonzero(above_I[np.unique(history_K[:known])])
     return rank_C
@@ -166,7 +167,8 @@ def recommend(predictor: Ranker, history_T: IntArray, k: int) -> dict[str, Any]:
     item_I = predictor.item_I
     place_T = index_of(item_I, history_T)
     place_T = place_T[place_T >= 0]
-    score_I = np.array(predictor.rolling(place_T, len(place_T))[0], dtype=np.float32)
+    last_I = predictor.rolling(place_T, len(place_T))[0]
+    score_I = np.nan_to_num(last_I.astype(np.float32), nan=LOWEST)  # JSON has no infinity
     score_I[place_T] = -np.inf
     count = min(k, len(item_I) - len(np.unique(place_T)))
     bound = np.partition(score_I, -count)[-count] if count else np.inf

@@ -21,6 +21,7 @@ from trainer.tensors import Tensors
 
 WINDOWS_AT_ONCE = 256
 WIDE = "wide."  # what the names of EASE's tensors begin with
+BLEND_MAX = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +104,31 @@ def load(arrays: Tensors, config: dict[str, Any]) -> SequenceRanker:
     item_I, popularity_I = catalogue_of(arrays)
     beside = {name: array for name, array in arrays.items() if name.startswith(WIDE)}
     weights = {name: arrays[name] for name in arrays.keys() - beside.keys() - {"item_I", "popularity_I"}}
-    if len(weights["item_embedding"]) != len(item_I):
-        raise ValueError("item_embedding and item_I differ in length")
+    if {name: array.shape for name, array in weights.items()} != _shapes(weights, len(item_I)):
+        raise ValueError("the weights are not those of a transformer over item_I")
+    if any(array.dtype != np.float32 for array in weights.values()):
+        raise ValueError("the weights must be float32")
+    heads, blend = config["heads"], config["blend"]
+    if type(heads) is not int or heads < 1 or weights["item_embedding"].shape[1] % heads:
+        raise ValueError(f"heads is {heads}; it must divide the dimension")
+    if type(blend) not in (int, float) or not 0 <= blend <= BLEND_MAX:
+        raise ValueError(f"blend is {blend}; it must be a number from 0 to {BLEND_MAX}")
     wide = ease.load({name.removeprefix(WIDE): array for name, array in beside.items()}, config) if beside else None
     if wide is not None and not np.isin(wide.item_I, item_I).all():
         raise ValueError("the wide part has items that item_I has not")
-    return SequenceRanker(item_I, popularity_I, weights, int(config["heads"]), wide, float(config["blend"]))
+    return SequenceRanker(item_I, popularity_I, weights, heads, wide, float(blend))
+
+
+def _shapes(w: Mapping[str, npt.NDArray[Any]], items: int) -> dict[str, tuple[int, ...]]:
+    """What every weight's shape must be, given the dimension, the window and the number of blocks."""
+    L, D = w["position_embedding"].shape
+    layers = {"norm1": (D,), "norm2": (D,), "qkv": (3 * D, D), "up": (4 * D, D), "down": (D, 2 * D)}
+    layers |= dict.fromkeys(("out", "gate1", "gate2"), (D, D))
+    blocks = range(sum(name.endswith(".qkv.weight") for name in w))
+    every = {"norm": (D,)} | {f"blocks.{n}.{name}": shape for n in blocks for name, shape in layers.items()}
+    shapes: dict[str, tuple[int, ...]] = {f"{name}.weight": shape for name, shape in every.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in every.items()}
+    return shapes | {"item_embedding": (items, D), "position_embedding": (max(L, 1), max(D, 1)), "item_bias": (items,)}
 
 
 def _linear(w: Mapping[str, npt.NDArray[Any]], name: str, x: FloatArray) -> FloatArray:

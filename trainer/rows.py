@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer.contract import BadRequestError, DataError
+from trainer.data import parquet_files
 
 Labels = npt.NDArray[np.object_]
 
@@ -48,22 +49,21 @@ class Rows:
         column = moments(self.table.schema)
         if column is None or not len(self):
             return 0, 0
-        found = pc.min_max(self.table[column].cast(pa.timestamp("us"), safe=False)).as_py()
+        found = pc.min_max(self.table[column].cast(pa.timestamp("us"), safe=False).cast(pa.int64())).as_py()
         ends = [found[end] for end in ("min", "max")]
-        first, last = (0 if end is None else int(np.datetime64(end, "us").astype(np.int64)) for end in ends)
+        first, last = (0 if end is None else int(end) for end in ends)
         return first, last
 
 
-def read(folder: Path, label: str, columns: Sequence[str] | None = None) -> Rows:
-    """Every ``*.parquet`` under ``folder``, all columns or those named and the one of moments, in time order."""
-    files = sorted(folder.rglob("*.parquet"))
-    if not files:
-        raise DataError(f"{folder}: no .parquet file found; put the labelled rows there, e.g. {folder.name}.parquet")
+def read(*folders: Path, label: str, columns: Sequence[str] | None = None) -> Rows:
+    """Every ``*.parquet`` under the folders, all columns or those named and the one of moments, in time order."""
+    files = [file for folder in folders for file in parquet_files(folder, "the labelled rows")]
     tables = [_read_file(file, label, columns) for file in files]
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{folder}: its files do not have the same columns: {error}") from error
+    except pa.ArrowException as error:
+        where = ", ".join(map(str, folders))
+        raise DataError(f"{where}: the files do not have the same columns: {error}") from error
     return labelled(_in_time_order(table), label)
 
 

@@ -5,6 +5,7 @@ What an instance is and what is predicted for it is the problem's business (``ra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -22,6 +23,7 @@ from trainer.progress import say
 BODY_BYTES_MAX = 6 * 1024 * 1024  # SageMaker's own limit of an InvokeEndpoint payload
 INSTANCES_MAX = 10_000
 SOCKET_SECONDS = 60
+LENGTH_DIGITS_MAX = 20
 
 
 def request_of(body: bytes | str) -> dict[str, Any]:
@@ -57,6 +59,10 @@ class Endpoint(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     model: artefact.Model
 
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the client has hung up: nobody is left to tell
+            super().handle()
+
     def do_GET(self) -> None:
         if self.path == "/ping":
             self._reply(200, {"status": "ok"})
@@ -74,6 +80,8 @@ class Endpoint(BaseHTTPRequestHandler):
             self._reply(200, answer(self.model, request_of(body)))
         except BadRequestError as error:
             self._reply(400, {"error": str(error)})
+        except (ConnectionError, TimeoutError):  # of the answer; there is no other way to it
+            raise
         except Exception as error:  # whoever asked is told; the endpoint goes on for the others
             traceback.print_exc()
             self._reply(500, {"error": f"{type(error).__name__}: {error}"})
@@ -83,7 +91,7 @@ class Endpoint(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         kind = self.headers.get("Content-Type", "application/json").split(";")[0].strip()
         status, complaint = 0, ""
-        if not length.isdecimal():
+        if not length.isdecimal() or len(length) > LENGTH_DIGITS_MAX:
             status, complaint = 411, "give a Content-Length"
         elif int(length) > BODY_BYTES_MAX:
             status, complaint = 413, f"the body has {length} bytes; at most {BODY_BYTES_MAX}"

@@ -124,7 +124,7 @@ class Tabular:
 
 def train(job: Job) -> Trained | None:
     p: Hyperparameters = job.p
-    given = rows.read(job.paths.channel("train"), p.label)
+    given = rows.read(*job.paths.learned, label=p.label)
     model, sister = learn(given, p, job.stop.__bool__)
     if model is None:
         return None
@@ -142,10 +142,11 @@ def train(job: Job) -> Trained | None:
 def learn(given: Rows, p: Hyperparameters, stop: Stop = lambda: False) -> tuple[Tabular | None, Tabular | None]:
     """The model of all rows, None when stopped; and the one of all but the newest, which says how many rounds are best.
 
-    Without validation rows there is no such one, and the rounds are `p.rounds`.
+    Without validation rows of known classes there is no such one, and the rounds are `p.rounds`.
     """
     earlier, validation = given.split(p.validation_share)
-    if not len(validation):
+    known = np.intersect1d(earlier.label_N, validation.label_N)
+    if not len(known) or len(np.unique(earlier.label_N)) < 2:
         return fit(given, p, p.rounds, None, stop)[0], None
     sister, rounds = fit(earlier, p, p.rounds, validation, stop)
     return (fit(given, p, rounds, None, stop)[0] if sister else None), sister
@@ -299,17 +300,30 @@ def stored(model: Tabular) -> tuple[Tensors, dict[str, Any]]:
 
 
 def load(arrays: Tensors, config: dict[str, Any]) -> Tabular:
+    label, classes = classification.named(config)
     edges = np.split(arrays["edge_E"], np.cumsum([c["edges"] for c in config["columns"]])[:-1])
-    columns = tuple(
-        Column(c["name"], c["categories"] if c["categories"] is None else tuple(c["categories"]), edge_E, c["joined"])
-        for c, edge_E in zip(config["columns"], edges, strict=True)
-    )
+    columns = tuple(_column_of(c, edge_E) for c, edge_E in zip(config["columns"], edges, strict=True))
+    if len({column.name for column in columns}) < len(columns):
+        raise ValueError("a column is there twice")
     pairs = tuple((a, b) for a, b in config["pairs"])
-    model = Tabular(config["label"], tuple(config["classes"]), columns, pairs, arrays["bias_K"], ())
+    if not all(type(f) is int and 0 <= f < len(columns) for pair in pairs for f in pair):
+        raise ValueError("a pair is of columns that are not there")
+    if any(array.dtype != np.float64 for array in arrays.values()):
+        raise ValueError("the arrays must be float64")
+    model = Tabular(label, classes, columns, pairs, arrays["bias_K"], ())
     heights = [column.values() for column in columns] + [model.values(pair) for pair in pairs]
-    if (
-        arrays["weight_VK"].shape != (sum(heights), len(model.classes) - 1)
-        or len(model.bias_K) != len(model.classes) - 1
-    ):
+    K = len(classes) - 1
+    if arrays["weight_VK"].shape != (sum(heights), K) or model.bias_K.shape != (K,):
         raise ValueError("the weights are not those of these columns, pairs and classes")
     return replace(model, weight_LVK=tuple(np.split(arrays["weight_VK"], np.cumsum(heights)[:-1])))
+
+
+def _column_of(told: dict[str, Any], edge_E: Float) -> Column:
+    name, categories, joined = told["name"], told["categories"], told["joined"]
+    if categories is not None and not classification.are_texts(categories):
+        raise ValueError(f"the categories of '{name}' are no texts, each there once")
+    if not isinstance(name, str) or not name.isprintable() or type(joined) is not int or joined < 1:
+        raise ValueError(f"column '{name}' joins {joined} of its values; give a text and a whole number from 1 on")
+    if edge_E.shape != (told["edges"],) or not np.all(edge_E[1:] > edge_E[:-1]):
+        raise ValueError(f"the edges of '{name}' are not {told['edges']} in ascending order")
+    return Column(name, None if categories is None else tuple(categories), edge_E, joined)

@@ -63,7 +63,7 @@ def read(file: Path) -> tuple[Tensors, dict[str, Any]]:
         header = json.loads(metadata["header"])
         if metadata["sha256"] != digest(tensors):
             raise UnreadableError(f"{file}: its checksum does not match its tensors")
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableError(f"{file}: not a safetensors file of this trainer: {error!r}") from error
     if not isinstance(header, dict):
         raise UnreadableError(f"{file}: its header is not an object")

@@ -71,6 +71,17 @@ def test_the_manifest_says_where_a_model_comes_from(job: Callable[..., Paths], m
     assert told["weights_sha256"] == tensors.digest(tensors.read(paths.model / "model.safetensors")[0])
 
 
+def test_a_model_trained_once_more_has_the_holdouts_rows_and_its_manifest_lists_them(job: Callable[..., Paths]) -> None:
+    paths = job("again", model="ease")
+    holdout = paths.channel("holdout")
+    holdout.mkdir()
+    shutil.copy(paths.channel("train") / "train.parquet", holdout / "holdout.parquet")
+    train.main(paths, StopRequest())
+    told = artefact.load(paths.model).manifest["data"]
+    assert told["rows"] == 2 * 3750
+    assert list(told["channels"]["holdout"]["files"]) == ["holdout.parquet"]
+
+
 def test_a_pickle_is_refused_wherever_it_hides(model: Path, tmp_path: Path) -> None:
     (model / "model.safetensors").write_bytes(pickle.dumps({"weights": [1, 2]}))
     with pytest.raises(ArtefactError, match="not a safetensors file"):

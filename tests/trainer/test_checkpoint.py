@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,18 @@ def files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
+def steps(folder: Path) -> list[int]:
+    """Of the checkpoints there."""
+    return sorted(json.loads(tensors.read(file)[0]["state"].tobytes())["step"] for file in files(folder))
+
+
+def resumed(folder: Path) -> checkpoint.Writer:
+    writer, found = checkpoint.Writer(folder, MINE, 0), checkpoint.load_newest(folder, MINE)
+    assert found is not None
+    writer.slot = found.slot
+    return writer
+
+
 @pytest.mark.parametrize(
     ("write_seconds", "interruption_seconds", "expected"),
     [(0.5, 7200.0, math.sqrt(7200.0)), (2.0, 900.0, 60.0), (1.0, 0.0, 0.0), (0.0, 7200.0, 0.0)],
@@ -77,12 +90,29 @@ def test_a_checkpoint_is_due_after_the_first_step_and_then_at_youngs_interval(tm
     assert not writer.due(1), "this step is on the disk"
 
 
-def test_so_many_are_kept_and_no_temporary_file(tmp_path: Path) -> None:
+def test_so_many_are_kept_under_names_that_take_turns_and_no_temporary_file(tmp_path: Path) -> None:
     writer = checkpoint.Writer(tmp_path, MINE, 0, keep=3)
-    (tmp_path / ".checkpoint-aaaaaaaa-0000000001.safetensors.tmp").write_bytes(b"left by a kill")
+    (tmp_path / ".checkpoint-aaaaaaaa-1.safetensors.tmp").write_bytes(b"left by a kill")
+    seen = set()
     for step in range(1, 9):
         write(writer, step)
-    assert [int(file.stem.split("-")[-1]) for file in files(tmp_path)] == [6, 7, 8]
+        seen |= {file.name for file in files(tmp_path) if file.suffix == ".safetensors"}
+        assert newest_step(tmp_path) == step
+    assert steps(tmp_path) == [6, 7, 8]
+    assert seen == {f"checkpoint-aaaaaaaa-{slot}.safetensors" for slot in range(3)}, "more would stay in S3"
+
+
+@pytest.mark.parametrize("last", [1, 2, 3, 4])
+def test_a_resumed_job_replaces_the_older_one_and_never_the_one_it_resumed_from(tmp_path: Path, last: int) -> None:
+    """On a machine that has them from S3, with the times of the download."""
+    writer = checkpoint.Writer(tmp_path, MINE, 0)
+    for step in range(1, last + 1):
+        write(writer, step)
+    (copied := tmp_path / "fresh").mkdir()
+    for file in reversed(list(tmp_path.glob("*.safetensors"))):
+        (copied / file.name).write_bytes(file.read_bytes())
+    write(resumed(copied), 100)
+    assert steps(copied) == [last, 100]
 
 
 def truncated(content: bytes) -> bytes:
@@ -108,7 +138,7 @@ def test_a_spoilt_newest_falls_back_to_the_one_before(
     writer = checkpoint.Writer(tmp_path, MINE, 0)
     write(writer, 1)
     write(writer, 2)
-    newest = files(tmp_path)[-1]
+    newest = files(tmp_path)[1]
     newest.write_bytes(spoil(newest.read_bytes()))
     assert newest_step(tmp_path) == 1
     assert "checkpoint_skipped reason=unreadable" in capsys.readouterr().out
@@ -138,10 +168,10 @@ def test_a_spoilt_one_is_not_counted_among_those_kept(tmp_path: Path) -> None:
     for step in (1, 5):
         write(writer, step)
     files(tmp_path)[-1].write_bytes(b"")
-    resumed = checkpoint.Writer(tmp_path, MINE, 0)
+    writer = resumed(tmp_path)
     for step in (2, 3):  # it resumed from 1
-        write(resumed, step)
-    assert [int(file.stem.split("-")[-1]) for file in files(tmp_path)] == [2, 3]
+        write(writer, step)
+    assert steps(tmp_path) == [2, 3]
 
 
 def test_anothers_checkpoints_are_neither_used_nor_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +187,7 @@ def test_anothers_checkpoints_are_neither_used_nor_deleted(tmp_path: Path, capsy
 
 def test_a_full_disk_is_a_failure_of_class_memory_that_names_the_disk(tmp_path: Path) -> None:
     """/dev/full answers ENOSPC to whoever writes to it, here in the place of the temporary file."""
-    (tmp_path / f".checkpoint-{MINE[:8]}-0000000001.safetensors.tmp").symlink_to("/dev/full")
+    (tmp_path / f".checkpoint-{MINE[:8]}-0.safetensors.tmp").symlink_to("/dev/full")
     writer = checkpoint.Writer(tmp_path, MINE, 0)
     with pytest.raises(OutOfMemoryError, match="is full") as raised:
         write(writer, 1)
@@ -168,7 +198,7 @@ def test_a_full_disk_is_a_failure_of_class_memory_that_names_the_disk(tmp_path: 
 def test_the_disk_that_fills_while_training_ends_the_job(tmp_path: Path) -> None:
     paths, p = Paths(tmp_path), SmallHyperparameters(interruption_seconds=0)
     paths.checkpoints.mkdir()
-    name = f".checkpoint-{loop.fingerprint(p)[:8]}-0000000001.safetensors.tmp"
+    name = f".checkpoint-{loop.fingerprint(p)[:8]}-0.safetensors.tmp"
     (paths.checkpoints / name).symlink_to("/dev/full")
     with pytest.raises(OutOfMemoryError, match="give a larger volume"):
         trained(job_of(paths, p))

@@ -177,12 +177,12 @@ def test_rows_of_several_files_come_in_the_order_of_time(tmp_path: Path) -> None
         when=pa.array([datetime(2019, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC")),
         x=[0],
     )
-    rows = read(tmp_path, "y")
+    rows = read(tmp_path, label="y")
     assert rows.table["x"].to_pylist() == [0, 1, 2, 3]
     assert [str(np.datetime64(end, "us"))[:10] for end in rows.window()] == ["2019-01-01", "2020-01-03"]
     earlier, later = rows.split(0.5)
     assert (earlier.label_N.tolist(), later.label_N.tolist()) == (["a", "a"], ["b", "c"])
-    assert read(tmp_path, "y", columns=["y"]).table.column_names == ["y", "when"]
+    assert read(tmp_path, label="y", columns=["y"]).table.column_names == ["y", "when"]
 
 
 @pytest.mark.parametrize(
@@ -196,17 +196,17 @@ def test_rows_of_several_files_come_in_the_order_of_time(tmp_path: Path) -> None
 def test_what_cannot_be_a_label_is_named(tmp_path: Path, columns: dict[str, Any], said: str) -> None:
     write(tmp_path / "rows.parquet", **columns)
     with pytest.raises(DataError, match=said):
-        read(tmp_path, "y")
+        read(tmp_path, label="y")
 
 
 def test_a_folder_without_rows_and_a_file_that_is_cut_off_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no \.parquet file found"):
-        read(tmp_path, "y")
+        read(tmp_path, label="y")
     write(tmp_path / "rows.parquet", y=["a"] * 100)
     whole = (tmp_path / "rows.parquet").read_bytes()
     (tmp_path / "rows.parquet").write_bytes(whole[:-20])
     with pytest.raises(DataError, match="not a readable parquet file"):
-        read(tmp_path, "y")
+        read(tmp_path, label="y")
 
 
 # ---- the registry's report

@@ -65,6 +65,18 @@ def test_further_columns_and_several_files_are_fine_and_rows_come_in_time_order(
     assert data.read(tmp_path).item_N.tolist() == [10, 20, 30]
 
 
+def test_a_holdout_channel_is_learned_from_too_and_may_not_be_empty(job: Callable[..., Paths]) -> None:
+    paths = job("one")
+    before = len(data.read(*paths.learned))
+    holdout = paths.channel("holdout")
+    holdout.mkdir()
+    with pytest.raises(DataError, match=r"holdout: no \.parquet file found; put the interactions there"):
+        data.read(*paths.learned)
+    write(holdout / "h.parquet", user_id=[1], item_id=[2], timestamp=pa.array([0], pa.timestamp("us", "UTC")))
+    found = data.read(*paths.learned)
+    assert (len(found), int(found.time_N[0])) == (before + 1, 0)
+
+
 def test_ties_do_not_follow_the_item_id() -> None:
     item_N = np.arange(100)
     ordered = data.in_order(np.zeros(100, np.int64), item_N, np.zeros(100, np.int64)).item_N

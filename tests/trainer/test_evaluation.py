@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from trainer import classification, evaluation, train
+from trainer import artefact, classification, evaluation, train
 from trainer.contract import ArtefactError, DataError, Paths, StopRequest
 
 from .conftest import cycle, lay_out, pack, write_parquet
@@ -173,4 +173,15 @@ def test_models_of_two_problems_are_not_compared(processing: Paths, classes: Pat
     ranker = processing.processing_input("challenger") / "r-g1-abc-ease-0"
     shutil.copytree(ranker, classes.processing_input("challenger") / "ranker")
     with pytest.raises(DataError, match="give families of one problem"):
+        evaluation.main(classes)
+
+
+def test_models_of_two_labels_are_not_compared(classes: Paths, tmp_path: Path) -> None:
+    archive = artefact.find_archive(classes.processing_input("champion"))
+    assert archive is not None
+    other = artefact.unpack(archive, tmp_path / "other")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"label": "another"}))
+    pack(other, archive)
+    with pytest.raises(DataError, match="predicts 'another', and the first challenger"):
         evaluation.main(classes)

@@ -111,9 +111,9 @@ def test_a_real_process_is_killed_then_stopped_and_loses_no_step(tmp_path: Path,
 
 def test_sigterm_before_anything_is_learnt_ends_the_process_at_once(tmp_path: Path) -> None:
     paths = laid_out(tmp_path, "sasrec")
-    fifo = paths.channel("train") / "train.parquet"
+    fifo = paths.hyperparameters
     fifo.unlink()
-    os.mkfifo(fifo)  # it waits here for its rows
+    os.mkfifo(fifo)  # it waits here to be told what to do
     process = subprocess.Popen([sys.executable, "-m", "trainer", "train"], cwd=ROOT, env=environment(paths))
     with fifo.open("wb"):  # opens when the other side reads
         process.send_signal(signal.SIGTERM)
@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_in_the_failure_file(tmp_path: Path) -> None:
     folder = newest(paths).name.rpartition("-")[0]
     for file in paths.checkpoints.iterdir():
         file.unlink()
-    (paths.checkpoints / f".{folder}-0000000001.safetensors.tmp").symlink_to("/dev/full")
+    (paths.checkpoints / f".{folder}-0.safetensors.tmp").symlink_to("/dev/full")
     run = subprocess.run([sys.executable, "-m", "trainer", "train"], cwd=ROOT, env=environment(paths), check=False)
     assert run.returncode == 4
     told = paths.failure.read_text()

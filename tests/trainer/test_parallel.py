@@ -40,6 +40,17 @@ def together(paths: Paths, processes: int, **environment: str) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.parametrize(("given", "threads"), [({}, 1), ({"OMP_NUM_THREADS": "2"}, 2)])
+def test_torch_takes_one_thread_on_a_cpu_unless_told_otherwise(given: dict[str, str], threads: int) -> None:
+    without = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    asked = "import torch, trainer.parallel; print(torch.get_num_threads())"
+    told = subprocess.run(
+        [sys.executable, "-c", asked], cwd=ROOT, env=without | given, stdout=subprocess.PIPE, check=True
+    )
+    assert int(told.stdout) == threads
+
+
+@pytest.mark.system
 def test_a_job_goes_on_with_more_and_with_fewer_workers(tmp_path: Path) -> None:
     """1 -> 2 -> 1 workers. A global batch of 7 is cut into 3 and 4; sums in another order are the only difference."""
     paths = Paths(tmp_path / "parts")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -35,25 +37,35 @@ def ask(model: artefact.Model) -> Iterator[Ask]:
 @contextmanager
 def listening(model: artefact.Model) -> Iterator[Ask]:
     """Asks a real server on a free port: ``ask("POST", "/invocations", body) -> (status, answer)``."""
-    server = serve.server(model, "127.0.0.1", 0)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    connections = []
+    connections: list[http.client.HTTPConnection] = []
 
     def send(method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         connections.append(connection)
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         return response.status, json.loads(response.read())
 
+    with serving(model) as port:
+        try:
+            yield send
+        finally:
+            for connection in connections:
+                connection.close()
+
+
+@contextmanager
+def serving(model: artefact.Model) -> Iterator[int]:
+    """The port of a real server; at the end all that it does for anybody is done."""
+    server = serve.server(model, "127.0.0.1", 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
     try:
-        yield send
+        yield server.server_address[1]
     finally:
-        for connection in connections:
-            connection.close()
         server.shutdown()
-        thread.join()
+        for running in (thread, *(t for t in threading.enumerate() if "process_request" in t.name)):
+            running.join(10)
         server.server_close()
 
 
@@ -115,6 +127,30 @@ def test_a_bug_is_an_answer_too_and_the_endpoint_goes_on(capsys: pytest.CaptureF
             status, answer = ask("POST", "/invocations", instances([1]))
             assert (status, answer["error"][:14]) == (500, "AttributeError")
     assert "Traceback" in capsys.readouterr().err
+
+
+HEAD = b"POST /invocations HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+ASKED = HEAD % len(instances([1010])) + instances([1010])
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"), [(b"", 0), (HEAD[:9], 0), (HEAD % 99 + b"{", 0), (ASKED, 0), (ASKED * 50, 1)]
+)
+def test_a_client_that_hangs_up_leaves_no_stack_trace_and_the_endpoint_goes_on(
+    model: artefact.Model, sent: bytes, read: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By a reset, before it asks, in the midst of a request, and while it is answered."""
+    with serving(model) as port:
+        client = socket.create_connection(("127.0.0.1", port), timeout=10)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.sendall(sent)
+        client.recv(read)
+        client.close()
+        other = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        other.request("GET", "/ping")
+        assert other.getresponse().status == 200
+        other.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_too_many_instances_are_refused(ask: Ask) -> None:
