@@ -24,7 +24,7 @@ PEERS_PYTHON = Path(os.environ.get("TRAINER_PEERS", ".venv-trainer-peers/bin/pyt
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One model on one task: a value of the metric and the CPU seconds of training and ranking for each seed.
+    """One model on one task: a value of the metric and the CPU seconds of training, without ranking, for each seed.
 
     The first row of a task whose note begins with "peer" is what the others' costs are told against.
     """

@@ -2,8 +2,8 @@
 
 The job names a model, its settings and a seed. TRAIN has the training rows in time order (`user_N`, `item_N`) and the
 histories to go on from, end to end (`history_N`, of case c from `bound_C[c]` to `bound_C[c + 1]`, `user_C` its user).
-FOUND gets the best unseen items of each case (`found_CK`, -1 where there are fewer) and the CPU seconds of fitting and
-ranking, imports left out.
+FOUND gets the best unseen items of each case (`found_CK`, -1 where there are fewer) and the CPU seconds of fitting,
+imports and ranking left out.
 """
 
 import importlib
@@ -20,20 +20,22 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 K = 10
+Prepared = tuple[Callable[[], None], Callable[[], Ints], str]
+"""What fits, what ranks then, and the version of whose model it is."""
 
 
 def main(job_file: str, train_file: str, found_file: str) -> None:
     warnings.simplefilter("ignore")
     job = json.loads(Path(job_file).read_text())
     given = dict(np.load(train_file))
-    rank, version = MODELS[job["model"]](job, given)
+    fit, rank, version = MODELS[job["model"]](job, given)
     began = time.process_time()
-    found_CK = _popular_first(given, rank())
+    fit()
     seconds = time.process_time() - began
-    np.savez(found_file, found_CK=found_CK, seconds=seconds, version=version)
+    np.savez(found_file, found_CK=_popular_first(given, rank()), seconds=seconds, version=version)
 
 
-def _implicit(job: dict[str, Any], given: dict[str, Any]) -> tuple[Callable[[], Ints], str]:
+def _implicit(job: dict[str, Any], given: dict[str, Any]) -> Prepared:
     """ALS, BPR or an item-item model of implicit. `recalculate`: the history is not the one that was trained on."""
     implicit, sparse = importlib.import_module("implicit"), importlib.import_module("scipy.sparse")
     importlib.import_module("threadpoolctl").threadpool_limits(1)
@@ -48,11 +50,14 @@ def _implicit(job: dict[str, Any], given: dict[str, Any]) -> tuple[Callable[[], 
     random = {"random_state": job["seed"]} if job["model"] in factors else {}
     model = (factors | item_item)[job["model"]](num_threads=1, **random, **settings)
 
-    def rank() -> Ints:
-        user_U, row_N = np.unique(given["user_N"], return_inverse=True)
-        item_I, column_N = np.unique(given["item_N"], return_inverse=True)
+    user_U, row_N = np.unique(given["user_N"], return_inverse=True)
+    item_I, column_N = np.unique(given["item_N"], return_inverse=True)
+
+    def fit() -> None:
         ones = np.full(len(row_N), weight, dtype=np.float32)
         model.fit(sparse.csr_matrix((ones, (row_N, column_N)), shape=(len(user_U), len(item_I))), show_progress=False)
+
+    def rank() -> Ints:
         case_N = np.repeat(np.arange(len(given["user_C"])), np.diff(given["bound_C"]))
         known_N = np.isin(given["history_N"], item_I)
         place_N = np.searchsorted(item_I, given["history_N"][known_N])
@@ -65,10 +70,10 @@ def _implicit(job: dict[str, Any], given: dict[str, Any]) -> tuple[Callable[[], 
         place_CK, _ = model.recommend(users, history, N=K, filter_already_liked_items=True, **options)
         return np.where(place_CK >= 0, item_I[place_CK], -1)
 
-    return rank, f"implicit {implicit.__version__}"
+    return fit, rank, f"implicit {implicit.__version__}"
 
 
-def _rectools(job: dict[str, Any], given: dict[str, Any]) -> tuple[Callable[[], Ints], str]:
+def _rectools(job: dict[str, Any], given: dict[str, Any]) -> Prepared:
     """SASRec of RecTools; every case is a user of its own with the case's history."""
     pd, torch = importlib.import_module("pandas"), importlib.import_module("torch")
     dataset, models = importlib.import_module("rectools.dataset"), importlib.import_module("rectools.models")
@@ -82,9 +87,12 @@ def _rectools(job: dict[str, Any], given: dict[str, Any]) -> tuple[Callable[[], 
         rows = {"user_id": user_N, "item_id": item_N, "datetime": when, "weight": 1.0}
         return dataset.Dataset.construct(pd.DataFrame(rows))
 
-    def rank() -> Ints:
-        model = models.SASRecModel(deterministic=True, **job["settings"])
+    model = models.SASRecModel(deterministic=True, **job["settings"])
+
+    def fit() -> None:
         model.fit(table(given["user_N"], given["item_N"]))
+
+    def rank() -> Ints:
         found_CK = np.full((len(given["user_C"]), K), -1, dtype=np.int64)
         for first in range(0, len(found_CK), 2_000):
             bound_C = given["bound_C"][first : first + 2_001]
@@ -97,7 +105,7 @@ def _rectools(job: dict[str, Any], given: dict[str, Any]) -> tuple[Callable[[], 
             found_CK[told["user_id"], told["rank"] - 1] = told["item_id"]
         return found_CK
 
-    return rank, f"RecTools {importlib.import_module('rectools').__version__}"
+    return fit, rank, f"RecTools {importlib.import_module('rectools').__version__}"
 
 
 def _popular_first(given: dict[str, Any], found_CK: Ints) -> Ints:

@@ -53,7 +53,7 @@ def _measure(fit: Callable[[Interactions], Ranker], train: Interactions, test: I
     history, wanted = items_of(train), items_of(test)
     with seconds_into(row.cpu_seconds):
         model = fit(train)
-        found = [np.array(recommend(model, history[user], 10)["items"]) for user in wanted]
+    found = [np.array(recommend(model, history[user], 10)["items"]) for user in wanted]
     row.values.append(set_ndcg(found, wanted.values()))
 
 
