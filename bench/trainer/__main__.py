@@ -60,7 +60,7 @@ def kept(part: str) -> Path:
 
 
 def machine() -> str:
-    threads = f"{os.environ.get('OMP_NUM_THREADS', 'any number of')} thread"
+    threads = f"OMP_NUM_THREADS {os.environ.get('OMP_NUM_THREADS', 'not set')}"
     return telling.machine(("numpy", "torch", "scikit-learn"), threads)
 
 
