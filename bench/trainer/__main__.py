@@ -85,8 +85,11 @@ def table(rows: Sequence[Row]) -> str:
         cost = f"{mean(row.cpu_seconds) / mean(best.cpu_seconds):.2g}" if best and row.cpu_seconds else "-"
         name = row.model if row.note.startswith("peer") else f"**{row.model}**"
         seeds = str(max(len(row.values), len(row.cpu_seconds)))
-        lines.append([name, row.metric, spread(row.values), seeds, spread(row.cpu_seconds), ratio, cost, row.note])
-    head = ["model", "metric", "mean ± sd", "seeds", "CPU s", "of the best peer", "its CPU s", "note"]
+        users = " to ".join(f"{end:.4f}" for end in row.interval) or "-"
+        lines.append(
+            [name, row.metric, spread(row.values), seeds, users, spread(row.cpu_seconds), ratio, cost, row.note]
+        )
+    head = ["model", "metric", "mean ± sd", "seeds", "95 %, one seed", "CPU s", "of the best peer", "its CPU s", "note"]
     return telling.table(head, lines)
 
 

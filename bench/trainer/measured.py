@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.bootstrap import Scores, intervals
 from trainer.data import IntArray, Interactions, sequences
 
 CUTOFF = 10
@@ -34,7 +35,15 @@ class Row:
     metric: str
     values: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
+    interval: list[float] = field(default_factory=list)
+    """Of 95 %, over the users of the first seed."""
     note: str = ""
+
+    def add(self, scores: Scores) -> None:
+        """The first metric of these scores, as the value of one more seed."""
+        told = intervals(scores, [self.metric])[self.metric]
+        self.values.append(told["value"])
+        self.interval = self.interval or [told["low"], told["high"]]
 
 
 @contextmanager
@@ -55,8 +64,8 @@ def items_of(rows: Interactions) -> dict[int, IntArray]:
     return {user: rows.item_N[position_T] for user, position_T in sequences(rows)}
 
 
-def set_ndcg(found_UK: Iterable[IntArray], wanted_U: Iterable[IntArray], cutoff: int = CUTOFF) -> float:
-    """The mean over users of DCG / ideal DCG at the cutoff, with binary relevance.
+def set_scores(found_UK: Iterable[IntArray], wanted_U: Iterable[IntArray], cutoff: int = CUTOFF) -> Scores:
+    """DCG / ideal DCG at the cutoff of each user, with binary relevance; nDCG is the mean.
 
     The ideal has min(cutoff, number of wanted items) hits: `ndcg_at_k` of microsoft/recommenders (evaluation/
     python_evaluation.py, score_type="binary"; its natural logarithm cancels), which the published figures are told in.
@@ -67,7 +76,11 @@ def set_ndcg(found_UK: Iterable[IntArray], wanted_U: Iterable[IntArray], cutoff:
     for found_K, wanted in zip(found_UK, wanted_U, strict=True):
         hit_K = np.isin(found_K[:cutoff], wanted)
         told.append((hit_K * discount_K[: len(hit_K)]).sum() / discount_K[: min(cutoff, len(wanted))].sum())
-    return float(np.mean(told))
+    return Scores(np.array(told, dtype=np.float64)[:, None], np.ones(len(told)))
+
+
+def set_ndcg(found_UK: Iterable[IntArray], wanted_U: Iterable[IntArray], cutoff: int = CUTOFF) -> float:
+    return set_scores(found_UK, wanted_U, cutoff).means(["nDCG"])["nDCG"]
 
 
 def next_ndcg(found_UK: Iterable[IntArray], wanted_U: Iterable[int], cutoff: int = CUTOFF) -> float:

@@ -64,7 +64,9 @@ def _quality(train: Interactions, cases: dict[str, ranking.Cases]) -> Iterator[R
         with seconds_into(cpu_seconds):
             model = fit(train)
         for task, chosen in cases.items():
-            yield Row(task=task, model=name, metric="nDCG@10", values=[_ndcg(model, chosen)], cpu_seconds=cpu_seconds)
+            row = Row(task=task, model=name, metric="nDCG@10", cpu_seconds=cpu_seconds)
+            row.add(ranking.score(model, chosen))
+            yield row
     cpu_seconds = []
     found = {task: Row(task=task, model="sasrec", metric="nDCG@10", cpu_seconds=cpu_seconds) for task in cases}
     note = "the same weights with blend 0"
@@ -75,7 +77,7 @@ def _quality(train: Interactions, cases: dict[str, ranking.Cases]) -> Iterator[R
         for row_of, blend in ((found, SETTINGS.blend), (alone, 0.0)):
             model = recommender_numpy.load(trained.arrays, trained.config | {"blend": blend})
             for task, row in row_of.items():
-                row.values.append(_ndcg(model, cases[task]))
+                row.add(ranking.score(model, cases[task]))
     yield from (*found.values(), *alone.values())
 
 
@@ -86,10 +88,10 @@ def _warm_start(task: str, split: splits.Split, cases: ranking.Cases, scratch: R
     for seed in SEEDS:
         with seconds_into(frozen.cpu_seconds):
             champion = _model(_trained(older, replace(SETTINGS, seed=seed)))
-        frozen.values.append(_ndcg(champion.predictor, cases))
+        frozen.add(ranking.score(champion.predictor, cases))
         with seconds_into(warm.cpu_seconds):
             trained = _trained(split.train, replace(WARM, seed=seed), champion)
-        warm.values.append(_ndcg(_model(trained).predictor, cases))
+        warm.add(ranking.score(_model(trained).predictor, cases))
     yield from (frozen, warm, replace(scratch, task=task, model="from scratch", note="as in rolling next item"))
 
 
@@ -117,7 +119,3 @@ def _model(trained: Trained) -> artefact.Model:
     """As the next job would find it in its champion channel."""
     manifest = {"weights_sha256": "0" * 64, "data": {"last_at": moment(trained.last_at)}}
     return artefact.Model(recommender_numpy.load(trained.arrays, trained.config), trained.config, manifest)
-
-
-def _ndcg(model: Ranker, cases: ranking.Cases) -> float:
-    return ranking.score(model, cases).means(ranking.METRIC_NAMES)["ndcg_at_10"]

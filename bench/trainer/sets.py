@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.trainer import splits
-from bench.trainer.measured import MOVIELENS_100K, Row, items_of, seconds_into, set_ndcg
+from bench.trainer.measured import MOVIELENS_100K, Row, items_of, seconds_into, set_scores
 from trainer import ease
 from trainer.data import Interactions
 from trainer.popularity import popularity
@@ -54,7 +54,7 @@ def _measure(fit: Callable[[Interactions], Ranker], train: Interactions, test: I
     with seconds_into(row.cpu_seconds):
         model = fit(train)
     found = [np.array(recommend(model, history[user], 10)["items"]) for user in wanted]
-    row.values.append(set_ndcg(found, wanted.values()))
+    row.add(set_scores(found, wanted.values()))
 
 
 def search() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from bench.trainer import __main__ as told
 from bench.trainer.measured import Row, next_ndcg, set_ndcg
+from trainer.bootstrap import Scores
 
 
 def test_the_set_metric_is_that_of_the_published_figures() -> None:
@@ -37,7 +38,7 @@ def test_ours_is_told_against_the_best_peer_of_the_same_metric() -> None:
         row("of another metric", 0.9, 1.0, "peer", "accuracy"),
     ]
     lines = told.table(rows).splitlines()
-    assert lines[2] == "| **ours** | nDCG@10 | 0.5000 ± 0.0000 | 2 | 1.0000 | 1.25 | 0.25 |  |"
+    assert lines[2] == "| **ours** | nDCG@10 | 0.5000 ± 0.0000 | 2 | - | 1.0000 | 1.25 | 0.25 |  |"
     assert lines[3].startswith("| a | nDCG@10 |")
 
 
@@ -48,3 +49,13 @@ def test_every_part_that_is_there_has_rows() -> None:
     there = [part for part in told.PARTS if find_spec(f"bench.trainer.{part}")]
     assert {"sets", "peers"} <= set(there)
     assert all(callable(import_module(f"bench.trainer.{part}").rows) for part in there)
+
+
+def test_a_row_keeps_the_interval_over_the_users_of_its_first_seed() -> None:
+    users = np.random.default_rng(0).random((200, 1))
+    row = Row(task="t", model="m", metric="nDCG@10")
+    row.add(Scores(users, np.ones(200)))
+    row.add(Scores(users / 2, np.ones(200)))
+    low, high = row.interval
+    assert row.values == pytest.approx([users.mean(), users.mean() / 2])
+    assert low < users.mean() < high < users.mean() + 0.1
