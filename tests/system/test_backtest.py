@@ -86,6 +86,10 @@ def snake(kind: str) -> str:
 
 
 def plain(detail: str) -> str:
-    """Without what is of its own on each side: an execution's name ends in a hash, two trainings score differently."""
+    """Without what is of its own on each side.
+
+    An execution's name ends in a hash, two trainings score differently, and a backtest resamples only when asked to.
+    """
     without = re.sub(r"-g(\d+)-[0-9a-f]{8}", r"-g\1", detail)
+    without = re.sub(r" \(95 % interval [^)]*\)", "", without)
     return re.sub(r"(ndcg_at_10|hit_rate_at_10|champion's|gain of) [+-]?\d\.\d{4}", r"\1", without)
