@@ -89,12 +89,15 @@ def start(policy: Policy, state: ModelState, planned: Execution) -> StartExecuti
 
 
 def _holdout_share(policy: Policy, state: ModelState, planned: Execution) -> float:
-    """With `refit`, at most what the champion has not learned from: on other rows it would look too good."""
+    """With `refit`, at most half of what the champion has not learned from.
+
+    On other rows the champion would look too good, and without the other half the challenger would equal it.
+    """
     share = policy.action.holdout_share
     if not policy.action.refit or state.champion is None:
         return share
     new = _rows(tuple(b for b in planned.batches if b not in state.training))
-    return min(share, new / _rows(planned.batches)) if new else share
+    return min(share, new / 2 / _rows(planned.batches)) if new else share
 
 
 def measure(policy: Policy, state: ModelState, key: str, now: datetime) -> MeasureEvidence | None:

@@ -165,12 +165,15 @@ def test_a_policy_without_refit_asks_as_before_there_was_one() -> None:
     assert having == without | {"refit": True}
 
 
-def test_with_refit_the_gate_judges_on_nothing_that_the_champion_has_learned() -> None:
+def test_with_refit_the_gate_judges_on_what_the_champion_has_not_learned_and_the_challenger_has_a_lead() -> None:
     policy = policy_with("action.refit = true", "action.holdout_share = 0.25")
     learned = each(timedelta(days=1), 9)
     cases = [
         (ModelState(model="m", window=learned), 0.25),  # nobody has learned anything
-        (ModelState(model="m", champion=CHAMPION, training=learned, window=(batch("new"),)), 0.1),
+        (
+            ModelState(model="m", champion=CHAMPION, training=learned, window=(batch("new"),)),
+            0.05,
+        ),  # half of what is new
         (ModelState(model="m", champion=CHAMPION, training=learned[:3], window=learned[3:]), 0.25),
         (ModelState(model="m", champion=CHAMPION, training=learned), 0.25),  # it has learned all, and so be it
     ]
