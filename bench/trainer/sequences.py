@@ -32,7 +32,7 @@ SEEDS = range(3)
 SETTINGS = recommender.Hyperparameters(
     epochs=18, dropout=0.4, batch_windows=16, validation_share=0.0, interruption_seconds=1e9
 )
-WARM = replace(SETTINGS, epochs_warm=3, dropout=0.3)
+WARM = replace(SETTINGS, epochs_warm=3, dropout=0.2)
 CLOSED: dict[str, Callable[[Interactions], Ranker]] = {
     "popularity": popularity,
     "recent popularity": recent_popularity,
