@@ -76,10 +76,10 @@ class Writer:
         return self.clock() - self._began_at >= interval_seconds(self.write_seconds, self.interruption_seconds)
 
     def write(self, step: int, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any]) -> None:
-        """Takes ``arrays`` over: they must be copies. Waits for the checkpoint before."""
+        """Takes ``arrays`` over: they must be copies, which ``state`` need not be. Waits for the checkpoint before."""
         self.wait()
         self._began_at, self.step, self.slot = self.clock(), step, (self.slot + 1) % self.keep
-        told = {**state, "fingerprint": self.fingerprint, "step": step}
+        told = json.dumps({**state, "fingerprint": self.fingerprint, "step": step}).encode()
         file = self.folder / f"checkpoint-{self.fingerprint[:8]}-{self.slot}.safetensors"
         self._writing = self._thread.submit(_write, file, arrays, told, self.keep)
 
@@ -116,8 +116,8 @@ def load_newest(folder: Path, fingerprint: str) -> Checkpoint | None:
     return newest
 
 
-def _write(file: Path, arrays: Mapping[str, npt.NDArray[Any]], state: Mapping[str, Any], keep: int) -> Path:
-    folder, told = file.parent, json.dumps(state).encode()
+def _write(file: Path, arrays: Mapping[str, npt.NDArray[Any]], told: bytes, keep: int) -> Path:
+    folder = file.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tensors.write(file, {**arrays, _STATE: np.frombuffer(told, np.uint8)}, {})

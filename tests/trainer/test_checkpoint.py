@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +210,25 @@ def test_what_else_keeps_a_checkpoint_from_the_disk_is_raised_as_it_is(tmp_path:
     writer = checkpoint.Writer(tmp_path / "file", MINE, 0)
     with pytest.raises(FileExistsError):
         write(writer, 1)
+
+
+def test_what_is_told_of_a_step_is_of_that_step_however_late_it_reaches_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, write_it = ["a step"], checkpoint._write
+
+    def late(*what: Any) -> Path:
+        heard.append("the step after it")
+        return write_it(*what)
+
+    monkeypatch.setattr(checkpoint, "_write", late)
+    writer = checkpoint.Writer(tmp_path, MINE, 0)
+    writer.write(1, {"weight": np.zeros(5, np.float32)}, {"heard": heard})
+    writer.wait()
+    found = checkpoint.load_newest(tmp_path, MINE)
+    assert found is not None
+    assert found.state["heard"] == ["a step"]
+    assert len(heard) == 2
 
 
 def test_numbers_without_a_dimension_come_back_without_one(tmp_path: Path) -> None:
