@@ -1,7 +1,6 @@
 """The application beside the classifier: pictures come in, the endpoint names each, and later users say what it was."""
 
 import base64
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from retrainer.demo import emoji
+from retrainer.demo.shop import parquet
 
 BEGIN = datetime(2017, 8, 21, tzinfo=UTC)
 """The days are those around Android 8, which brought the new art."""
@@ -107,28 +106,26 @@ def answers(responses: Iterable[bytes]) -> Answers:
 
 def predictions(pictures: Sequence[Picture], given: Answers) -> bytes:
     """The log of what was answered, as a parquet file."""
-    return _parquet(
-        {
-            "request_id": [p.id for p in pictures],
-            "answer": given.labels,
-            "probability": given.probabilities,
-        }
+    return parquet(
+        pa.table(
+            {
+                "request_id": [p.id for p in pictures],
+                "answer": given.labels,
+                "probability": given.probabilities,
+            }
+        )
     )
 
 
 def labelled(pictures: Sequence[Picture]) -> bytes:
     """The pictures with what users said they are, as a parquet file."""
-    return _parquet(
-        {
-            "request_id": [p.id for p in pictures],
-            "timestamp": pa.array([p.at for p in pictures], pa.timestamp("us", tz="UTC")),
-            "image": pa.array([p.png for p in pictures], pa.binary()),
-            "label": [p.label for p in pictures],
-        }
+    return parquet(
+        pa.table(
+            {
+                "request_id": [p.id for p in pictures],
+                "timestamp": pa.array([p.at for p in pictures], pa.timestamp("us", tz="UTC")),
+                "image": pa.array([p.png for p in pictures], pa.binary()),
+                "label": [p.label for p in pictures],
+            }
+        )
     )
-
-
-def _parquet(columns: Mapping[str, Any]) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.table(dict(columns)), sink)
-    return sink.getvalue()

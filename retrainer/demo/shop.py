@@ -101,7 +101,7 @@ def predictions(requests: Sequence[Request], answers: Sequence[Sequence[int]]) -
             "items": pa.array([list(a) for a in answers], pa.list_(pa.int64())),
         }
     )
-    return _parquet(table)
+    return parquet(table)
 
 
 def batch(quarter: Quarter, requests: Sequence[Request]) -> bytes:
@@ -109,10 +109,11 @@ def batch(quarter: Quarter, requests: Sequence[Request]) -> bytes:
     ids: list[str | None] = [None] * quarter.rows.num_rows
     for request in requests:
         ids[request.row] = request.id
-    return _parquet(quarter.rows.append_column("request_id", pa.array(ids, pa.string())))
+    return parquet(quarter.rows.append_column("request_id", pa.array(ids, pa.string())))
 
 
-def _parquet(table: Any) -> bytes:
+def parquet(table: Any) -> bytes:
+    """The table as a file."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
