@@ -8,6 +8,7 @@ those ties by the item's id would let a model learn the order of the file instea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,17 @@ def order_of(user_N: IntArray, item_N: IntArray, time_N: IntArray) -> IntArray:
     return np.lexsort((_mix(item_N), user_N, time_N))
 
 
-def _read_file(file: Path) -> pa.Table:
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """What Arrow and the disk say of a file inside, as a DataError that names it."""
     try:
+        yield
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{file}: not a readable parquet file (truncated?): {error}") from error
+
+
+def _read_file(file: Path) -> pa.Table:
+    with readable(file):
         schema = pq.read_schema(file)
         for name in COLUMNS:
             if name not in schema.names:
@@ -81,8 +91,6 @@ def _read_file(file: Path) -> pa.Table:
                     f"give {', '.join(f'{key} ({kind})' for key, kind in COLUMNS.items())}"
                 )
         table = pq.read_table(file, columns=list(COLUMNS))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file}: not a readable parquet file (truncated?): {error}") from error
     for name, kind in COLUMNS.items():
         if table[name].null_count:
             raise DataError(f"{file}: column '{name}' has {table[name].null_count} nulls; drop or fill those rows")

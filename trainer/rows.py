@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from trainer.contract import BadRequestError, DataError
-from trainer.data import parquet_files
+from trainer.data import parquet_files, readable
 
 Labels = npt.NDArray[np.object_]
 
@@ -112,7 +112,7 @@ def table_of(instances: Sequence[dict[str, Any]], schema: pa.Schema) -> pa.Table
 
 
 def _read_file(file: Path, label: str, columns: Sequence[str] | None) -> pa.Table:
-    try:
+    with readable(file):
         schema = pq.read_schema(file)
         if label not in schema.names:
             raise DataError(
@@ -121,8 +121,6 @@ def _read_file(file: Path, label: str, columns: Sequence[str] | None) -> pa.Tabl
         moment = moments(schema)
         named = None if columns is None else list(dict.fromkeys([*columns, *([moment] if moment else [])]))
         return pq.read_table(file, columns=named)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{file}: not a readable parquet file (truncated?): {error}") from error
 
 
 def _in_time_order(table: pa.Table) -> pa.Table:
