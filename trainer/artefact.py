@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,6 +107,11 @@ def read(folder: Path) -> Model:
         return Model(import_module(FAMILIES[name].loads).load(arrays, config), config, manifest)
     except UNFIT as error:
         raise ArtefactError(f"{folder}: config.json and model.safetensors do not fit each other: {error!r}") from error
+
+
+def load_archive(archive: Path) -> Model:
+    with tempfile.TemporaryDirectory() as folder:
+        return load(unpack(archive, Path(folder)))
 
 
 def unpack(archive: Path, folder: Path) -> Path:

@@ -23,6 +23,7 @@ UNITS_MAX = 10_000  # more are resampled in groups: sums of independent units ar
 BLOCK = 50
 
 Metrics = dict[str, dict[str, float]]
+"""``{metric: {"value", "low", "high"}}``: a value and its 95 % interval."""
 Array = npt.NDArray[np.float64]
 
 

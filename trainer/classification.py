@@ -29,13 +29,13 @@ from trainer import bootstrap
 from trainer import quality as report
 from trainer.bootstrap import Array, Metrics, Scores
 from trainer.contract import ArtefactError, BadRequestError
+from trainer.popularity import RECENT_SHARE
 from trainer.rows import Labels, Rows, index_of, read
 
 FloatArray = npt.NDArray[np.float32]
 
 METRIC_NAMES = ("accuracy", "balanced_accuracy", "log_likelihood", "roc_auc")
 EPSILON = float(np.finfo(np.float32).eps)  # as scikit-learn clips before the logarithm
-RECENT_SHARE = 0.1  # of the rows, by time
 ANSWER_CLASSES = 5
 
 
@@ -88,10 +88,6 @@ def cases(train: Path, holdout: Path, config: Mapping[str, Any]) -> Cases:
 def cases_of(train: Rows, holdout: Rows) -> Cases:
     classes, actual_N = np.unique(holdout.label_N, return_inverse=True)
     return Cases(holdout, train.label_N, tuple(classes.tolist()), actual_N.astype(np.int64))
-
-
-def count(cases: Cases) -> int:
-    return len(cases)
 
 
 def measure(predictor: Classifier, cases: Cases) -> Metrics:

@@ -26,8 +26,9 @@ import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor, nn
 
 from trainer import classification, images, loop, optimisers, parallel, rows, tensors
+from trainer.bootstrap import Metrics
 from trainer.contract import BadRequestError, DataError, parse_hyperparameters, setting
-from trainer.families import Job, Metrics, Trained
+from trainer.families import Job, Trained
 from trainer.networks import Net
 from trainer.progress import say
 from trainer.tensors import Tensors
@@ -346,12 +347,7 @@ class Classifier:
             try:
                 content = base64.b64decode(instance[images.COLUMN], validate=True)
                 decoded.append(images.decode([content], self.config["pixels"], self.config["colour"], 1)[0].tobytes())
-            except (
-                KeyError,
-                TypeError,
-                ValueError,
-                DataError,
-            ) as error:  # ValueError: binascii's, or text beyond ASCII
+            except (KeyError, TypeError, ValueError, DataError) as error:  # ValueError: binascii's, or non-ASCII text
                 example = f'{{"{images.COLUMN}": the base64 text of a PNG or JPEG file}}'
                 raise BadRequestError(f"instance {number}: {error}; give {example}") from error
         size = images.channels(self.config["colour"]) * self.config["pixels"] ** 2

@@ -7,7 +7,6 @@ the form that SageMaker's model registry shows, ``model_quality/<training job>.j
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ class Evaluation:
         problem = problem_of(config)
         train, holdout = paths.processing_input("train"), paths.processing_input("holdout")
         found = cls(problem, problem.cases(train, holdout, config), config.get("label"))
-        say("evaluation_started", problem=problem.__name__, cases=problem.count(found.cases))
+        say("evaluation_started", problem=problem.__name__, cases=len(found.cases))
         return found
 
     def measured(self, name: str, predictor: Any) -> Measured:
@@ -62,7 +61,7 @@ def main(paths: Paths) -> int:
     result = {
         "version": VERSION,
         "rows": evaluation.cases.rows_held_out,
-        "cases": evaluation.problem.count(evaluation.cases),
+        "cases": len(evaluation.cases),
         "metric_names": list(evaluation.problem.METRIC_NAMES),
         "champion": None if champion is None else {"metrics": champion.metrics},
         "challengers": list(_challengers(archives, champion, evaluation, paths)),
@@ -84,7 +83,7 @@ def _archives(folder: Path) -> dict[str, Path]:
 def _first_readable(archives: dict[str, Path]) -> artefact.Model:
     for archive in archives.values():
         try:
-            return _load(archive)
+            return artefact.load_archive(archive)
         except ArtefactError as error:
             refused = error
     raise refused
@@ -96,7 +95,7 @@ def _challengers(
     """One model at a time is in memory."""
     for job, archive in archives.items():
         try:
-            model = _load(archive)
+            model = artefact.load_archive(archive)
         except ArtefactError as error:
             # SageMaker uploads what a stopped spot job leaves; the job that finished its work is beside it.
             say("challenger_skipped", job=job, reason=str(error))
@@ -123,7 +122,7 @@ def _champion(folder: Path, evaluation: Evaluation) -> Measured | None:
     archive = artefact.find_archive(folder)
     if archive is None:
         return None
-    model = _load(archive)
+    model = artefact.load_archive(archive)
     _same_problem(model, archive, evaluation)
     return evaluation.measured("champion", model.predictor)
 
@@ -138,11 +137,6 @@ def _same_problem(model: artefact.Model, archive: Path, evaluation: Evaluation) 
     label = model.config.get("label")
     if label != evaluation.label:
         raise DataError(f"{archive}: predicts '{label}', and the first challenger '{evaluation.label}'; give one label")
-
-
-def _load(archive: Path) -> artefact.Model:
-    with tempfile.TemporaryDirectory() as folder:
-        return artefact.load(artefact.unpack(archive, Path(folder)))
 
 
 def _write(file: Path, value: dict[str, Any]) -> None:

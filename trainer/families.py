@@ -5,12 +5,11 @@ Modules are named, not imported: EASE trains without torch, and all but the CNN 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainer.bootstrap import Metrics
 from trainer.contract import ArtefactError, Paths, StopRequest
 from trainer.progress import say
 from trainer.tensors import Tensors
@@ -18,14 +17,11 @@ from trainer.tensors import Tensors
 if TYPE_CHECKING:
     from trainer import artefact
 
-Metrics = dict[str, dict[str, float]]
-"""``{metric: {"value", "low", "high"}}``: a value and its 95 % interval."""
-
 
 @dataclass(frozen=True, slots=True)
 class Family:
     problem: str
-    """Has METRIC_NAMES, cases, count, score, baselines, quality and answer."""
+    """Has METRIC_NAMES, cases (which have a length), score, baselines, quality and answer."""
     trains: str
     """Has the dataclass ``Hyperparameters`` and ``train(job: Job) -> Trained | None``."""
     loads: str
@@ -56,8 +52,7 @@ class Job:
             archive = artefact.find_archive(self.paths.channel("champion"))
             if archive is None:
                 return None
-            with tempfile.TemporaryDirectory() as folder:
-                return artefact.load(artefact.unpack(archive, Path(folder)))
+            return artefact.load_archive(archive)
         except ArtefactError as error:
             say("champion_refused", detail=str(error))
             return None

@@ -83,10 +83,6 @@ def cases_of(train: Interactions, holdout: Interactions) -> Cases:
     return Cases(found, train, len(holdout))
 
 
-def count(cases: Cases) -> int:
-    return len(cases)
-
-
 def ranks(ranker: Ranker, user: UserCases) -> IntArray:
     """The rank (from 1) of each case's item among the items not yet consumed; 0 where the model does not know it."""
     place_T = index_of(ranker.item_I, user.item_T)

@@ -31,9 +31,10 @@ import torch.nn.functional as F  # noqa: N812 - the name the whole field uses
 from torch import Tensor, nn
 
 from trainer import artefact, data, ease, loop, optimisers, parallel, ranking, spectral, tensors, windows
+from trainer.bootstrap import Metrics
 from trainer.contract import HyperparameterError, setting
 from trainer.data import FloatArray, IntArray, Interactions
-from trainer.families import Job, Metrics, Trained
+from trainer.families import Job, Trained
 from trainer.popularity import recent_counts
 from trainer.progress import say
 from trainer.recommender_numpy import BLEND_MAX, WIDE, SequenceRanker
