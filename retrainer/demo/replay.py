@@ -83,8 +83,10 @@ class Replay:
 
         Before the first quarter nothing serves yet: its rows alone make the policy ask for the first model.
         """
-        requests = self._shop.requests(quarter, asked=0 if quarter.name == "before" else shop.ASKED)
-        if requests:
+        requests = self._shop.requests(quarter)
+        if quarter.name == "before":
+            requests = []
+        else:
             answers = shop.shown(self._scene.ask(shop.body(requests)))
             self.score.add(shop.ranks(requests, answers))
             self._scene.log(quarter.name, shop.predictions(requests, answers))

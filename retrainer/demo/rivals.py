@@ -59,7 +59,7 @@ def compare(
     """
     never, always = (Rival(folder / name, artefact) for name in ("never", "always"))
     counter = Shop()
-    counter.requests(quarters[0], asked=0)
+    counter.requests(quarters[0])
     for n, quarter in enumerate(quarters[1:], start=1):
         tell(n)
         requests = counter.requests(quarter)

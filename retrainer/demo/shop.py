@@ -2,19 +2,17 @@
 
 import io
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from retrainer.demo.movielens import Quarter
 
-ASKED = 1000
-"""Requests a quarter at most; sampled evenly over the quarter's interactions."""
 HISTORY = 100
 """Newest items of a user that a request carries."""
 SHOWN = 10
@@ -26,7 +24,6 @@ class Request:
     """A user about to consume `item_id`, which the shop does not know yet; `history` is oldest first."""
 
     id: str
-    row: int
     user_id: int
     history: tuple[int, ...]
     item_id: int
@@ -38,16 +35,14 @@ class Shop:
     def __init__(self) -> None:
         self._consumed: dict[int, list[int]] = defaultdict(list)
 
-    def requests(self, quarter: Quarter, *, asked: int = ASKED) -> list[Request]:
-        """The requests of a quarter; afterwards the shop remembers the whole quarter."""
+    def requests(self, quarter: Quarter) -> list[Request]:
+        """One before each interaction of the quarter; afterwards the shop remembers them all."""
         users = quarter.rows.column("user_id").to_pylist()
         items = quarter.rows.column("item_id").to_pylist()
-        chosen = set(np.linspace(0, len(users) - 1, min(asked, len(users)), dtype=int).tolist()) if asked else set()
         made = []
         for row, (user, item) in enumerate(zip(users, items, strict=True)):
-            if row in chosen:
-                history = tuple(self._consumed[user][-HISTORY:])
-                made.append(Request(f"{quarter.name}-{row}", row, user, history, item))
+            history = tuple(self._consumed[user][-HISTORY:])
+            made.append(Request(f"{quarter.name}-{row}", user, history, item))
             self._consumed[user].append(item)
         return made
 
@@ -82,7 +77,7 @@ class Score:
             self.requests += 1
             if place is not None:
                 self.hits += 1
-                self.gain += 1 / float(np.log2(place + 2))
+                self.gain += 1 / math.log2(place + 2)
 
     @property
     def hit_rate(self) -> float:
@@ -105,11 +100,9 @@ def predictions(requests: Sequence[Request], answers: Sequence[Sequence[int]]) -
 
 
 def batch(quarter: Quarter, requests: Sequence[Request]) -> bytes:
-    """The quarter's interactions, each that answers a request with its id, as a parquet file."""
-    ids: list[str | None] = [None] * quarter.rows.num_rows
-    for request in requests:
-        ids[request.row] = request.id
-    return parquet(quarter.rows.append_column("request_id", pa.array(ids, pa.string())))
+    """The quarter's interactions, with the id of the request before each where they were asked, as a parquet file."""
+    ids = pa.array([r.id for r in requests]) if requests else pa.nulls(quarter.rows.num_rows, pa.string())
+    return parquet(quarter.rows.append_column("request_id", ids))
 
 
 def parquet(table: Any) -> bytes:
