@@ -45,7 +45,7 @@ PREDICTED_AT_ONCE = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CnnHyperparameters:
+class Hyperparameters:
     model: str = setting("cnn", choices=("cnn",))
     generation: int = setting(0, low=0)
     seed: int = setting(0, low=0, high=2**63 - 1)  # what torch takes
@@ -77,13 +77,10 @@ class CnnHyperparameters:
     workers: int = setting(0, low=0, high=1024)
 
 
-Hyperparameters = CnnHyperparameters
-
-
 # ---- augmentation: drawn on the CPU, a few numbers an image, and done on the device
 
 
-def warps(count: int, draws: np.random.Generator, p: CnnHyperparameters) -> npt.NDArray[np.float32]:
+def warps(count: int, draws: np.random.Generator, p: Hyperparameters) -> npt.NDArray[np.float32]:
     """Where S x S points of each image are taken from, as (x, y) with sides from -1 to 1: float32 [B, 2, S, S].
 
     Turned, zoomed and moved as a whole, and every point moved a little on its own (Simard et al., ICDAR 2003).
@@ -136,7 +133,7 @@ class Feed:
 class Momentum:
     """Nesterov's for all that learns, or Muon for the filters (airbench94_muon) and Nesterov's for the rest."""
 
-    def __init__(self, net: nn.Module, p: CnnHyperparameters) -> None:
+    def __init__(self, net: nn.Module, p: Hyperparameters) -> None:
         learns = [(name, t) for name, t in net.named_parameters() if t.requires_grad]
         filters = [(name, t) for name, t in learns if t.ndim == 4 and p.optimiser == "muon"]
         muon = {name for name, _ in filters}
@@ -156,7 +153,7 @@ class Momentum:
 class Trainer:
     """A ``loop.Learner``: the net learns from the labels, then its student, where there is one, from the net."""
 
-    def __init__(self, net: Net, student: Net | None, feed: Feed, p: CnnHyperparameters, epochs: int, folder: Path):
+    def __init__(self, net: Net, student: Net | None, feed: Feed, p: Hyperparameters, epochs: int, folder: Path):
         self.nets = [net] if student is None else [net, student]
         self.forwards = [parallel.wrap(one, folder) for one in self.nets]
         self.momenta = [Momentum(one, p) for one in self.nets]
@@ -234,7 +231,7 @@ class Trainer:
 
 
 def train(job: Job) -> Trained | None:
-    p: CnnHyperparameters = job.p
+    p: Hyperparameters = job.p
     table = rows.read(*job.paths.learned, label=p.label, columns=[images.COLUMN, p.label])
     pixel_NCPP = torch.from_numpy(images.decode_column(table.table, p.pixels, p.colour))
     champion = job.champion() if p.warm_start == "auto" else None
@@ -272,7 +269,7 @@ def train(job: Job) -> Trained | None:
 
 
 def start(
-    p: CnnHyperparameters, width: int, classes: tuple[str, ...], known: Classifier | None, feed: Feed
+    p: Hyperparameters, width: int, classes: tuple[str, ...], known: Classifier | None, feed: Feed
 ) -> tuple[Net, bool]:
     """A net on the champion's weights where they fit, and whether they did; a new class begins as the mean class."""
     torch.manual_seed(p.seed)
@@ -292,12 +289,12 @@ def start(
     return net.to(parallel.device()), warm
 
 
-def _shape(p: CnnHyperparameters, width: int) -> dict[str, Any]:
+def _shape(p: Hyperparameters, width: int) -> dict[str, Any]:
     """What a champion must have in common to be started from."""
     return {"network": p.network, "width": width, "pixels": p.pixels, "colour": p.colour, "stem": p.stem}
 
 
-def _config(p: CnnHyperparameters, classes: tuple[str, ...]) -> dict[str, Any]:
+def _config(p: Hyperparameters, classes: tuple[str, ...]) -> dict[str, Any]:
     return {
         "family": "cnn",
         **_shape(p, p.distil_width or p.width),
@@ -356,7 +353,7 @@ class Classifier:
 
 def load(arrays: Tensors, config: dict[str, Any]) -> Classifier:
     told = {name: str(config[name]) for name in ("network", "width", "pixels", "colour", "stem", "views")}
-    p = parse_hyperparameters(CnnHyperparameters, told)
+    p = parse_hyperparameters(Hyperparameters, told)
     if any(config[name] != getattr(p, name) for name in told):
         raise ValueError("a number in config.json is none")
     shape = p.network, images.channels(p.colour), p.pixels, len(classification.named(config)[1]), p.width, p.stem

@@ -50,9 +50,7 @@ class Job:
 
         try:
             archive = artefact.find_archive(self.paths.channel("champion"))
-            if archive is None:
-                return None
-            return artefact.load_archive(archive)
+            return None if archive is None else artefact.load_archive(archive)
         except ArtefactError as error:
             say("champion_refused", detail=str(error))
             return None

@@ -38,9 +38,9 @@ PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:
-    airbench: cnn.CnnHyperparameters
+    airbench: cnn.Hyperparameters
     airbench_rows: int
-    residual: cnn.CnnHyperparameters
+    residual: cnn.Hyperparameters
     residual_rows: int
     users: int
     items: int
@@ -116,7 +116,7 @@ def figures(sizes: Sizes, device: str, folder: Path) -> Iterator[str]:
     yield f"checkpoints, interrupted every hour on average: {kept / alone - 1:+.2%} of an epoch (aim: 1 %)"
 
 
-def classifier(p: cnn.CnnHyperparameters, rows: int, folder: Path) -> tuple[cnn.Trainer, Job]:
+def classifier(p: cnn.Hyperparameters, rows: int, folder: Path) -> tuple[cnn.Trainer, Job]:
     """A learner on random images of ten classes."""
     draws = np.random.default_rng(0)
     shape = (rows, 3, p.pixels, p.pixels)

@@ -153,7 +153,7 @@ def _drift(digits: Digits, champions: list[Trained]) -> Iterator[Row]:
 
 
 def _measured(
-    row: Row, train: Digits, test: Digits, p: cnn.CnnHyperparameters, champion: Trained | None = None
+    row: Row, train: Digits, test: Digits, p: cnn.Hyperparameters, champion: Trained | None = None
 ) -> Trained:
     """A training job in a folder of its own; its CPU seconds and its accuracy are added to the row."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
