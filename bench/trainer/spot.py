@@ -2,7 +2,7 @@
 
     python -m bench.trainer.spot [TRACES]
 
-TRACES (by default ../shared/data/spot/spot_traces_v1.npz, or the environment's SPOT_TRACES) is the public artefact of
+TRACES (by default .cache/spot_traces_v1.npz, or the environment's SPOT_TRACES) is the public artefact of
 SkyNomad (NSDI '27, github.com/andylizf/skynomad-artifact, Apache-2.0): 9 AWS zones of 2023, a tick each 195 s, whether
 a V100 was to be had; 13 GCP zones of 2025, a tick each 600 s, how many of 16 H100 were. Without it this is left out.
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from bench.trainer.measured import Row
 
-TRACES = Path(os.environ.get("SPOT_TRACES", "../shared/data/spot/spot_traces_v1.npz"))
+TRACES = Path(os.environ.get("SPOT_TRACES", ".cache/spot_traces_v1.npz"))
 TICK_SECONDS = {"aws23": 195.0, "gcp25": 600.0}
 
 INTERRUPTION_SECONDS = 3600.0
