@@ -13,7 +13,7 @@ Ours adds three things, each of which can be switched off:
   (Cremonesi et al., RecSys 2010, PureSVD). Nothing is inverted then.
 
 MovieLens-100K, 75/25, five seeds of the split, one core of an AMD EPYC: nDCG@10 .4877 +- .0015 with b = 1, a = .25
-and rank 20, in 0.10 CPU s, all users served; Steck's own .4799 +- .0019 in 0.35 (`bench/trainer/sets.py`). For the next
+and rank 20, in 0.09 CPU s, all users served; Steck's own .4799 +- .0019 in 0.32 (`bench/trainer/sets.py`). For the next
 item on MovieLens latest-small, 2000-2003, b = .5 loses 7 % and a = .1 gains 1 %: the defaults are Steck's but for the
 halflife.
 
