@@ -69,7 +69,8 @@ class Fast(nn.Module):
         self.stem.weight.copy_(torch.cat([scaled_FF, -scaled_FF]))
 
     def forward(self, x_BCPP: Tensor) -> Tensor:
-        feature_BF = self.blocks(F.gelu(self.stem(x_BCPP))).amax((2, 3))
+        # Not amax: its gradient looks for the largest value again, and compiled in bfloat16 finds it rounded otherwise.
+        feature_BF = F.adaptive_max_pool2d(self.blocks(F.gelu(self.stem(x_BCPP))), 1).flatten(1)
         logit_BK: Tensor = self.head(feature_BF) / 9
         return logit_BK
 
