@@ -55,6 +55,8 @@ COLD_SHARE = 0.1
 and a hundred times the imports would leave it little time for that."""
 
 SETTLE_SECONDS = 180.0
+END_SECONDS = 15.0
+"""In so many seconds the daemons are ended and all is counted. No minute begins meanwhile, with its schedules."""
 PUT_EVERY_SECONDS = 1.5
 _BEAT_SECONDS = 0.25
 _TOLD_EVERY_SECONDS = 5.0
@@ -253,7 +255,7 @@ class Campaign:
         await self._judge(began_at, ended_at, counts)
 
     async def _settled(self, began: float) -> Mapping[str, int]:
-        """Wait until nothing is on its way any more, at most SETTLE_SECONDS; the ledger's counts then."""
+        """Wait until nothing is on its way, nor soon will be, at most SETTLE_SECONDS; the ledger's counts then."""
         quiet = 0
         counts: Mapping[str, int] = {}
         while quiet < 3 and time.monotonic() - began < SETTLE_SECONDS:
@@ -263,12 +265,12 @@ class Campaign:
                 waiting = await self._world.waiting(self._world.queue)
                 running = [e for e in await self._world.executions() if e["status"] == "RUNNING"]
                 undecided = judge.missing(self._world.sent.identities, decisions)
-                unrest = (waiting, len(running), undecided, counts["effects_owed"])
+                schedules = 60 - time.time() % 60 < END_SECONDS
+                unrest = (waiting, len(running), undecided, counts["effects_owed"], schedules)
                 quiet = 0 if any(unrest) else quiet + 1
                 if any(unrest) and int(time.monotonic() - began) % 5 == 0:
-                    words = zip(
-                        unrest, ("messages", "executions running", "facts undecided", "effects owed"), strict=True
-                    )
+                    names = ("messages", "executions running", "facts undecided", "effects owed", "minute about to end")
+                    words = zip(unrest, names, strict=True)
                     self._tell(f"{self._plan.backend} settling: " + ", ".join(f"{n} {what}" for n, what in words))
             await asyncio.sleep(0.5)
         return counts
