@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from tests.trainer.test_fault_tolerance import FAMILIES, ROOT, begun, environmen
 from trainer import tensors
 from trainer.contract import Paths
 from trainer.networks import Net
-from trainer.recommender import Hyperparameters, Sasrec
 
 pytestmark = pytest.mark.system
 CPU, GPU = "trainer", "tests.trainer.pretended_gpu"
@@ -50,8 +50,7 @@ def test_a_warm_start_that_begins_on_a_cpu_and_goes_on_on_a_gpu_gives_the_same_m
     assert max(float(np.abs(ours[name] - theirs[name]).max()) for name in ours) < 1e-3
 
 
-def gradients(net: nn.Module, called: object, x: Tensor, *, half: bool) -> Tensor:
-    assert callable(called)
+def gradients(net: nn.Module, called: Any, x: Tensor, *, half: bool) -> Tensor:
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         loss = called(x).float().square().mean()
     loss.backward()
@@ -62,17 +61,13 @@ def gradients(net: nn.Module, called: object, x: Tensor, *, half: bool) -> Tenso
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="on a CPU torch compiles with g++")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own
-@pytest.mark.parametrize("family", FAMILIES)
 def test_compiled_and_in_bfloat16_the_gradients_point_where_they_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch.manual_seed(0)
-    net: nn.Module = Sasrec(50, Hyperparameters(dimension=16, window=16, dropout=0.0))
-    x = torch.randint(0, 50, (8, 16))
-    if family == "cnn":
-        net, x = Net("fast", 3, 32, 10, 8, 2), torch.randint(0, 256, (8, 3, 32, 32)).float()
-        net.look_at(x)
+    net, x = Net("fast", 3, 32, 10, 8, 2), torch.randint(0, 256, (8, 3, 32, 32)).float()
+    net.look_at(x)
     plain_G, halved_G = gradients(net, net, x, half=False), gradients(net, torch.compile(net), x, half=True)
     assert torch.isfinite(halved_G).all()
     assert float(torch.cosine_similarity(plain_G, halved_G, dim=0)) > 0.95
