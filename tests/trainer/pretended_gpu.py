@@ -8,14 +8,13 @@ type is not `cuda`, which torch takes only where it was built for it.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainer import __main__ as trainer
 from trainer import contract, parallel
@@ -67,27 +66,23 @@ def done(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     """What `func` gives, on the GPU where its arguments or `device` are; in place, the tensor that it was given."""
     given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
     gpus = {id(tensor.there): tensor for tensor in given if isinstance(tensor, OnGpu)}
-    if gpus and func is ATEN._pin_memory.default:
-        raise RuntimeError("only dense CPU tensors can be pinned")
+    if func is ATEN._pin_memory.default:
+        if gpus:
+            raise RuntimeError("only dense CPU tensors can be pinned")
+        return args[0]
     if gpus and func not in COPIES and any(t.ndim and not isinstance(t, OnGpu) for t in given):
         raise RuntimeError(f"{func}: tensors on two devices")
-    if func is ATEN._pin_memory.default:
-        return args[0]
     device = kwargs.get("device")
     told = {name: value for name, value in kwargs.items() if name not in ("device", "pin_memory", "non_blocking")}
     if device is not None:
         told["device"] = torch.device("cpu")
-    here, told = tree_map(lambda leaf: leaf.there if isinstance(leaf, OnGpu) else leaf, (args, told))
+    here, told = tree_map_only(OnGpu, lambda t: t.there, (args, told))
     result = func(*here, **told)
     if func is ATEN.copy_.default:
         return args[0]
     if not (gpus if device is None else torch.device(device).type == GPU.type):
         return result
-    return tree_map(lambda t: gpus.get(id(t), _moved(t)) if isinstance(t, torch.Tensor) else t, result)
-
-
-def _moved(tensor: torch.Tensor) -> OnGpu:
-    return tensor if isinstance(tensor, OnGpu) else OnGpu(tensor)
+    return tree_map_only(torch.Tensor, lambda t: gpus[id(t)] if id(t) in gpus else OnGpu(t), result)
 
 
 def main() -> int:
@@ -98,6 +93,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    contract.leave(code)
+    contract.leave(main())
