@@ -265,11 +265,11 @@ class Campaign:
                 waiting = await self._world.waiting(self._world.queue)
                 running = [e for e in await self._world.executions() if e["status"] == "RUNNING"]
                 undecided = judge.missing(self._world.sent.identities, decisions)
-                schedules = 60 - time.time() % 60 < END_SECONDS
-                unrest = (waiting, len(running), undecided, counts["effects_owed"], schedules)
+                due = len(TIMED) if 60 - time.time() % 60 < END_SECONDS else 0
+                unrest = (waiting, len(running), undecided, counts["effects_owed"], due)
                 quiet = 0 if any(unrest) else quiet + 1
                 if any(unrest) and int(time.monotonic() - began) % 5 == 0:
-                    names = ("messages", "executions running", "facts undecided", "effects owed", "minute about to end")
+                    names = ("messages", "executions running", "facts undecided", "effects owed", "schedules due soon")
                     words = zip(unrest, names, strict=True)
                     self._tell(f"{self._plan.backend} settling: " + ", ".join(f"{n} {what}" for n, what in words))
             await asyncio.sleep(0.5)
