@@ -8,7 +8,7 @@ the untrained network already says what goes with the last items. EASE, fitted o
 the champion's weights, the new rows, and a replay of old ones.
 
 MovieLens-100K, full ranking, 18 epochs (dropout .4), mean and spread of three seeds, torch 2.13.0 on one thread of a
-busy 2-core machine (``bench/trainer/sequences.py``): leave-one-out nDCG@10 .1301 +- .0022 in 44 CPU s, rolling next
+2-core machine (``bench/trainer/sequences.py``): leave-one-out nDCG@10 .1301 +- .0022 in 44 CPU s, rolling next
 item .1313 +- .0003 in 35 CPU s. The transformer alone: .1194 and .1152; EASE with its defaults: .1055 and .1031.
 A warm start when a tenth of the rows is new: .1317 +- .0005 in 2.9 CPU s (from scratch .1313 in 35).
 
